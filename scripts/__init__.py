@@ -1,0 +1,1 @@
+"""The analysis: from records to statistics, tables, figures and reports."""
