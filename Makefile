@@ -1,0 +1,53 @@
+# `make` lists the targets. Nothing needs to be set up first: every target makes .venv if it must.
+SHELL := /bin/bash
+SCALE ?= paper
+FRESH ?= 0
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-fast lint format reproduce-dqn reproduce-td3 reproduce-ppo plots clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
+	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-14s\033[0m %s\n' "$$target" "$$text"; done
+
+setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[dev]'
+	@touch $@
+
+test: setup ## Run all tests
+	$(RUN) -m pytest -n auto --dist worksteal
+
+test-fast: setup ## Run the tests that take less than ten seconds each
+	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow'
+
+lint: setup ## Check style (ruff) and types (mypy, strict)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: setup ## Format the code
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+reproduce-dqn: setup ## DQN on CartPole-v1: the study and its report (SCALE=paper|quick, FRESH=1)
+reproduce-td3: setup ## TD3 on Hopper-v4, likewise
+reproduce-ppo: setup ## PPO on HalfCheetah-v4, likewise
+reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
+	$(RUN) -m experiments.study study=$* $(STUDY_ARGUMENTS)
+	$(RUN) -m scripts.report study=$* scale=$(SCALE)
+
+plots: setup ## Redraw every table and figure from the records under results/
+	$(RUN) -m scripts.report study=all
+
+clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -1,0 +1,241 @@
+"""What happens during training: the return curve, evaluation, the divergence guard, progress."""
+
+import math
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+CURVE_CELLS = 200
+FINAL_EPISODES = 100  # CleanRL reports the last 100 training episodes
+
+
+class DivergedError(Exception):
+    """A loss, parameter or action became NaN or infinite; the text says which, in one line."""
+
+
+class EpisodeCurve(BaseCallback):
+    """Returns and lengths of the training episodes, averaged over a grid of steps.
+
+    Args:
+        total_steps: the grid has ``min(200, total_steps)`` equal cells from 0 to here; an episode
+            belongs to the cell in which it ended.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__()
+        cells = min(CURVE_CELLS, total_steps)
+        self.edges = [total_steps * (cell + 1) // cells for cell in range(cells)]
+        self.episodes = [0] * cells
+        self.returns = [0.0] * cells
+        self.lengths = [0] * cells
+        self.last: deque[float] = deque(maxlen=FINAL_EPISODES)
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                self.add(self.num_timesteps, info["episode"]["r"], info["episode"]["l"])
+        return True
+
+    def add(self, step: int, episode_return: float, length: int) -> None:
+        """Count an episode that ended at environment step ``step``."""
+        cell = bisect_left(self.edges, step)
+        self.episodes[cell] += 1
+        self.returns[cell] += episode_return
+        self.lengths[cell] += length
+        self.last.append(episode_return)
+
+    def result(self) -> dict[str, Any]:
+        """The fields ``curve``, ``final_score`` and ``final_episodes`` of a record."""
+
+        def mean(sums: list[float] | list[int]) -> list[float | None]:
+            pairs = zip(sums, self.episodes, strict=True)
+            return [total / count if count else None for total, count in pairs]
+
+        return {
+            "curve": {
+                "step": self.edges,
+                "episodes": self.episodes,
+                "return_mean": mean(self.returns),
+                "length_mean": mean(self.lengths),
+            },
+            "final_score": float(np.mean(self.last)) if self.last else None,
+            "final_episodes": len(self.last),
+        }
+
+
+class Evaluation(BaseCallback):
+    """Evaluates the deterministic policy at evenly spaced steps, the last one at the end.
+
+    The environment is seeded anew at each point, so that what was evaluated before plays no part.
+
+    Args:
+        environment: an environment of its own.
+        points: how many evaluations, at least 1.
+        episodes: episodes of each.
+        total_steps: length of the run in environment steps.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, environment: VecEnv, points: int, episodes: int, total_steps: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.environment = environment
+        self.due = deque(total_steps * (point + 1) // points for point in range(points))
+        self.episodes = episodes
+        self.seed = seed
+        self.steps: list[int] = []
+        self.returns: list[list[float]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._evaluate_if_due()
+
+    def _on_training_end(self) -> None:
+        # PPO's last whole rollout may end before the last point.
+        if self.due:
+            self.due = deque([self.num_timesteps])
+            self._evaluate_if_due()
+
+    def _evaluate_if_due(self) -> None:
+        if not self.due or self.num_timesteps < self.due[0]:
+            return
+        while self.due and self.num_timesteps >= self.due[0]:
+            self.due.popleft()
+        self.environment.seed(self.seed + 1_000_000 + len(self.steps))
+        returns, _ = evaluate_policy(
+            self.model,
+            self.environment,
+            n_eval_episodes=self.episodes,
+            deterministic=True,
+            return_episode_rewards=True,
+        )
+        assert isinstance(returns, list)
+        self.steps.append(self.num_timesteps)
+        self.returns.append([float(value) for value in returns])
+        self.logger.record("evaluation/return_mean", float(np.mean(returns)))
+
+    def result(self) -> dict[str, Any]:
+        """The field ``evaluation`` of a record."""
+        return {"step": self.steps, "returns": self.returns}
+
+
+class DivergenceGuard(BaseCallback):
+    """Raises `DivergedError` as soon as a loss, an action or a parameter is not finite.
+
+    Losses and actions are looked at in every step, parameters at least every ``PARAMETER_INTERVAL``
+    environment steps.
+    """
+
+    PARAMETER_INTERVAL = 1000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: dict[str, float] = {}
+        self.next_check = 0
+
+    def _on_step(self) -> bool:
+        if not np.isfinite(self.locals["actions"]).all():
+            raise DivergedError(f"an action is not finite at step {self.num_timesteps}")
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self.check()
+
+    def _on_training_end(self) -> None:
+        self.next_check = 0
+        self.check()
+
+    def check(self) -> None:
+        """Check the metrics of the last update, and the parameters if their turn has come.
+
+        Raises:
+            DivergedError: if one is not finite.
+        """
+        metrics = {
+            name: float(value)
+            for name, value in self.logger.name_to_value.items()
+            if name.startswith("train/")
+        }
+        for name, value in metrics.items():
+            if "loss" in name and not math.isfinite(value):
+                raise DivergedError(f"{name} is {value} at step {self.num_timesteps}")
+        if self.num_timesteps >= self.next_check:
+            self.next_check = self.num_timesteps + self.PARAMETER_INTERVAL
+            parameter = non_finite_parameter(self.model)
+            if parameter is not None:
+                raise DivergedError(f"{parameter} is not finite at step {self.num_timesteps}")
+        self.metrics.update(
+            {name: value for name, value in metrics.items() if math.isfinite(value)}
+        )
+
+
+def non_finite_parameter(model: BaseAlgorithm) -> str | None:
+    """The name of the policy's first parameter with a NaN or infinite element, if there is one."""
+    for name, parameter in model.policy.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return name
+    return None
+
+
+class Heartbeat(BaseCallback):
+    """Reports the step every few seconds, and draws a progress bar on a terminal.
+
+    Args:
+        total_steps: length of the run in environment steps.
+        report: called with the current step at most every ``INTERVAL`` seconds.
+        bar: whether to draw the bar.
+    """
+
+    INTERVAL = 2.0
+
+    def __init__(self, total_steps: int, report: Callable[[int], None], bar: bool) -> None:
+        super().__init__()
+        self.report = report
+        self.next_report = 0.0
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f} steps/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            disable=not bar,
+        )
+        self.task = self.progress.add_task("training", total=total_steps, rate=0.0)
+
+    def __enter__(self) -> "Heartbeat":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def _on_step(self) -> bool:
+        now = time.monotonic()
+        if now >= self.next_report:
+            self.next_report = now + self.INTERVAL
+            self.report(self.num_timesteps)
+            elapsed = self.progress.tasks[self.task].elapsed or math.inf
+            rate = self.num_timesteps / elapsed
+            self.progress.update(self.task, completed=self.num_timesteps, rate=rate)
+        return True

@@ -1,0 +1,189 @@
+"""A run's folder: what it holds and how it is written.
+
+``runs/<algorithm>-<environment>-<optimizer>-seed<seed>-<identity>/`` holds
+
+- ``config.yaml``: the resolved configuration;
+- ``provenance.json``: versions, CPU, git commit and command;
+- ``status.json``: ``running``, ``completed``, ``diverged`` or ``failed``, and how far;
+- ``progress.csv``: SB3's training metrics;
+- ``traceback.txt``: of a failed run;
+- ``record.json``: the outcome, written last (schema: results/README.md).
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from experiments.config import TrainConfig
+
+SCHEMA_VERSION = 1
+PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
+CODE = ("alphagrad", "experiments", "configs")
+REPOSITORY = Path(__file__).parents[1]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write standard JSON atomically.
+
+    Raises:
+        ValueError: if a number is NaN or infinite, which JSON does not have.
+    """
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file, or None where there is none."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+class Run:
+    """One run's folder and the files in it.
+
+    Args:
+        config: the validated configuration.
+        command: the command that makes this run again.
+    """
+
+    def __init__(self, config: TrainConfig, command: str) -> None:
+        self.config = config
+        self.identity = config.identity()
+        environment = re.sub(r"[^\w.-]", "_", config.environment.id)
+        optimizer = config.optimizer["_target_"].rpartition(".")[2].lower()
+        name = f"{config.algorithm['name']}-{environment}-{optimizer}-seed{config.seed}"
+        self.folder = Path(config.runs) / f"{name}-{self.identity}"
+        self.command = command
+        self.started = _now()
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The run's record, if it has finished."""
+        return read_json(self.folder / "record.json")
+
+    def start(self) -> None:
+        """Make the folder and write what is known before the first step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "traceback.txt").unlink(missing_ok=True)
+        write_text(
+            self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
+        )
+        self.provenance = {"started": self.started, "command": self.command, **_provenance()}
+        write_json(self.folder / "provenance.json", self.provenance)
+        self.report("running", 0)
+
+    def report(self, status: str, step: int, reason: str | None = None) -> None:
+        """Write ``status.json``: the heartbeat, and at the end how the run ended."""
+        content = {
+            "status": status,
+            "step": step,
+            "total_steps": self.config.total_steps,
+            "started": self.started,
+            "updated": _now(),
+            "reason": reason,
+        }
+        write_json(self.folder / "status.json", content)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The content of ``status.json``; empty if the run was never started."""
+        return read_json(self.folder / "status.json") or {}
+
+    def fail(self, reason: str, traceback: str) -> None:
+        """Leave a failure's reason and traceback; a failed run has no record."""
+        write_text(self.folder / "traceback.txt", traceback)
+        self.report("failed", self.status.get("step", 0), reason)
+
+    def finish(self, status: str, reason: str | None, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Write and return the record.
+
+        Args:
+            status: ``completed`` or ``diverged``.
+            reason: what diverged.
+            outcome: the record's fields from ``steps`` on, less the provenance.
+        """
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "identity": self.identity,
+            "status": status,
+            "reason": reason,
+            "arm": self.config.optimizer["name"],
+            "seed": self.config.seed,
+            "configuration": self.config.identified() | {"protocol": self.config.protocol},
+            **outcome,
+            "provenance": self.provenance | {"finished": _now()},
+        }
+        write_json(self.folder / "record.json", record)
+        self.report(status, outcome["steps"], reason)
+        return record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _provenance() -> dict[str, Any]:
+    return {
+        "git": _git(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "cpu": _cpu(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git() -> dict[str, Any]:
+    """The commit of the code, and whether what determines a result differs from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", *CODE)),
+        }
+    except (OSError, subprocess.CalledProcessError):  # not a checkout
+        return {"commit": None, "dirty": None}
+
+
+def _cpu() -> dict[str, Any]:
+    """The CPU's model and its vector extensions, on which rounding depends."""
+    fields: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().partition("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    flags = [f for f in fields.get("flags", "").split() if re.match(r"avx|fma|amx", f)]
+    return {"model": fields.get("model name", platform.processor()), "flags": sorted(flags)}

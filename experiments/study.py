@@ -1,0 +1,276 @@
+"""A study: arms x seeds, less the runs that have a record, through a Hydra launcher.
+
+python -m experiments.study study=ppo scale=quick
+"""
+
+import sys
+import threading
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import hydra
+from hydra import compose
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import Field
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments import train
+from experiments.config import (
+    STRICT,
+    ConfigurationError,
+    Count,
+    exit_on_mistake,
+    typed,
+    validate,
+)
+from experiments.run import Run, write_json
+
+
+@dataclass
+class QuickConfig:
+    """What ``scale=quick`` changes, so that a study ends in minutes and shows that all works.
+
+    Attributes:
+        arms: instead of the study's.
+        seeds: instead of the study's.
+        overrides: Hydra overrides for every run.
+    """
+
+    __pydantic_config__ = STRICT
+    arms: list[str] = field(default_factory=list)
+    seeds: Count = 2
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
+class StudyConfig:
+    """A protocol, its arms and its seeds.
+
+    Attributes:
+        name: of the study and of its folder under ``results``.
+        protocol: one of ``configs/protocol``.
+        arms: each a string of Hydra overrides separated by blanks.
+        seeds: how many, from 0.
+        quick: see `QuickConfig`.
+    """
+
+    __pydantic_config__ = STRICT
+    name: str = "???"
+    protocol: str = "???"
+    arms: list[str] = field(default_factory=list)
+    seeds: Count = 10
+    quick: QuickConfig = field(default_factory=QuickConfig)
+
+
+@dataclass
+class StudyRunConfig:
+    """One invocation of a study.
+
+    Attributes:
+        study: see `StudyConfig`.
+        scale: ``paper``, or ``quick``, whose results go to a folder of their own.
+        overrides: further Hydra overrides for every run, as ``overrides=["device=cuda"]``.
+        fresh: run again what has a record under ``results``, but not what has one under ``runs``.
+        results: the folder of the records that count.
+        runs: the folder of the runs' folders.
+    """
+
+    __pydantic_config__ = STRICT
+    study: StudyConfig = field(default_factory=StudyConfig)
+    scale: Annotated[str, Field(pattern="^(paper|quick)$")] = "paper"
+    overrides: list[str] = field(default_factory=list)
+    fresh: bool = False
+    results: str = "results"
+    runs: str = "runs"
+
+
+ConfigStore.instance().store(name="study_schema", node=StudyRunConfig)
+
+
+@dataclass
+class Member:
+    """One run of a study.
+
+    Attributes:
+        run: the run.
+        overrides: the Hydra overrides that make it.
+        record: where its record is published.
+    """
+
+    run: Run
+    overrides: list[str]
+    record: Path
+
+    def publish(self) -> bool:
+        """Copy the run's record to the results, under the study's label; whether there is one."""
+        record = self.run.record
+        if record is not None:
+            write_json(self.record, record | {"arm": self.run.config.optimizer["name"]})
+        return record is not None
+
+
+def members(config: StudyRunConfig) -> list[Member]:
+    """The runs of a study, seed by seed, so that all arms grow together.
+
+    Raises:
+        ConfigurationError: for a setting that is wrong, or two arms that are the same.
+    """
+    study, quick = config.study, config.scale == "quick"
+    arms = study.quick.arms if quick else study.arms
+    seeds = study.quick.seeds if quick else study.seeds
+    common = [f"protocol={study.protocol}", f"runs={config.runs}"]
+    common += (study.quick.overrides if quick else []) + config.overrides
+    folder = Path(config.results) / (f"{study.name}-quick" if quick else study.name) / "records"
+    configs = {}
+    for arm in arms:
+        overrides = arm.split() + common
+        configs[arm] = (overrides, validate(compose("train", overrides)))
+    found = []
+    for seed in range(seeds):
+        for overrides, arm_config in configs.values():
+            run = Run(replace(arm_config, seed=seed), "")
+            name = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
+            found.append(Member(run, [*overrides, f"seed={seed}"], folder / name))
+    repeated = [r for r, n in Counter(member.record.name for member in found).items() if n > 1]
+    if repeated:
+        raise ConfigurationError(f"study {study.name}: two arms are the same: {repeated[0]}")
+    return found
+
+
+def make_launcher(launcher: DictConfig) -> Launcher:
+    """Hydra's launcher, for jobs of ``experiments.train`` that no single product describes."""
+    master = compose("train", return_hydra_config=True)
+    with open_dict(master):
+        master.hydra.launcher = launcher
+        master.hydra.callbacks = {}  # the study has checked its runs
+    context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(master))
+    return Plugins.instance().instantiate_launcher(
+        hydra_context=context, task_function=train.job, config=master
+    )
+
+
+class Watch(threading.Thread):
+    """Publishes records as runs finish, and shows one line for the study.
+
+    On a terminal the line is redrawn; elsewhere it is printed when a run has started or ended.
+
+    Args:
+        label: what to call the study.
+        total: runs of the study, with those that have a record already.
+        missing: the runs to watch.
+    """
+
+    INTERVAL = 1.0
+
+    def __init__(self, label: str, total: int, missing: list[Member]) -> None:
+        super().__init__(daemon=True)
+        self.label = label
+        self.total = total
+        self.missing = missing
+        self.unpublished = list(missing)
+        self.finished = threading.Event()
+        self.began = datetime.now(UTC).isoformat(timespec="seconds")
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            disable=not sys.stdout.isatty(),
+        )
+        self.task = self.progress.add_task(label, total=len(missing))
+
+    def run(self) -> None:
+        """Look at the runs' folders once a second until the watch is left."""
+        shown = ""
+        with self.progress:
+            while True:
+                last = self.finished.wait(self.INTERVAL)
+                line, fraction = self.look()
+                self.progress.update(
+                    self.task, description=line, completed=fraction * len(self.missing)
+                )
+                if self.progress.disable and line != shown:
+                    shown = line
+                    print(f"{line}{self.time_left(fraction)}", flush=True)
+                if last:
+                    return
+
+    def look(self) -> tuple[str, float]:
+        """Publish what is new; returns the study's line and the share of the steps that is done."""
+        self.unpublished = [member for member in self.unpublished if not member.publish()]
+        # A status from before this study began is that of an interrupted run.
+        statuses = [member.run.status for member in self.unpublished]
+        statuses = [status for status in statuses if status.get("started", "") >= self.began]
+        count = Counter(status["status"] for status in statuses)
+        steps = sum(status["step"] / status["total_steps"] for status in statuses)
+        done = self.total - len(self.unpublished)
+        line = (
+            f"{self.label}: {done} of {self.total} runs done, {count['running']} running, "
+            f"{count['failed']} failed"
+        )
+        return line, (len(self.missing) - len(self.unpublished) + steps) / len(self.missing)
+
+    def time_left(self, fraction: float) -> str:
+        """The time left at the pace so far, for a plain line."""
+        elapsed = self.progress.tasks[self.task].elapsed
+        if not elapsed or not 0 < fraction < 1:
+            return ""
+        left = timedelta(seconds=round(elapsed * (1 - fraction) / fraction))
+        return f", about {left} left"
+
+    def __enter__(self) -> "Watch":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.finished.set()
+        self.join()
+
+
+def run_study(config: StudyRunConfig, launcher: DictConfig) -> bool:
+    """Do the runs that have no record yet; whether all have one now.
+
+    Raises:
+        ConfigurationError: for a setting that is wrong.
+    """
+    found = members(config)
+    label = f"{config.study.name} ({config.scale} scale)"
+    missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
+    print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
+    if missing:
+        # The runs speak through their folders; what they print would break the study's line.
+        try:
+            with Watch(label, len(found), missing):
+                make_launcher(launcher).launch([m.overrides for m in missing], initial_job_idx=0)
+        except KeyboardInterrupt:
+            print("interrupted; what has finished is kept, and the same command goes on")
+            sys.exit(130)
+    without = [member.run for member in found if not member.record.exists()]
+    for run in without:
+        print(f"no record: {run.folder}: {run.status.get('reason')}", file=sys.stderr)
+    return not without
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="study")
+def main(composed: DictConfig) -> None:
+    """Run what Hydra has composed; the exit code is 1 if a run has no record."""
+    with exit_on_mistake():
+        config = typed("", StudyRunConfig, OmegaConf.to_container(composed, throw_on_missing=True))
+        finished = run_study(config, HydraConfig.get().launcher)
+    sys.exit(0 if finished else 1)
+
+
+if __name__ == "__main__":
+    with exit_on_mistake():
+        main()

@@ -1,0 +1,175 @@
+"""Aggregates over seeds and their uncertainty, with rliable's names and definitions.
+
+Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
+NeurIPS 2021 (https://arxiv.org/abs/2108.13264), and its library rliable. Their sampling is
+SciPy's bootstrap here: the same resampling, seeded.
+
+What counts:
+
+- Every run of an arm counts. A diverged run counts with the score that it had when it stopped, and
+  its curve keeps its last value to the end.
+- A run in which no episode ended has no return of its own. It counts, as score and as curve, with
+  the lowest value that any run's curve has in the study, so that failing early never helps an arm.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, trim_mean  # type: ignore[import-untyped]
+
+from scripts.records import Record, Study, alpha_of
+
+FloatArray = NDArray[np.float64]
+Statistic = Callable[..., FloatArray]
+
+CONFIDENCE_LEVEL = 0.95
+RESAMPLES = 10_000
+MINIMUM_SEEDS = 3
+"""With fewer seeds than this, a bootstrap interval says nothing and none is given."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic and the ends of its interval, each of the statistic's shape.
+
+    Attributes:
+        value: The statistic.
+        low: Lower end of the interval; ``None`` with too few seeds.
+        high: Upper end of the interval; ``None`` with too few seeds.
+    """
+
+    value: FloatArray
+    low: FloatArray | None
+    high: FloatArray | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One optimizer setting as the statistics see it: a row for each seed, nothing missing.
+
+    Attributes:
+        name: The arm's label.
+        records: The runs, by seed.
+        scores: Final scores, in units of return, shape (seeds,).
+        curves: Training returns, shape (seeds, cells).
+    """
+
+    name: str
+    records: tuple[Record, ...]
+    scores: FloatArray
+    curves: FloatArray
+
+    @property
+    def alpha(self) -> float | None:
+        """Alpha, if the arm belongs to the alpha sweep."""
+        return alpha_of(self.name)
+
+
+def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
+    """Mean over the samples of all strata."""
+    return np.asarray(np.mean(np.concatenate(strata, axis=axis), axis=axis))
+
+
+def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:
+    """Interquartile mean: the mean without the lowest and the highest 25% of all samples.
+
+    The number cut at each end is rounded down: of 10 samples it is 2, of 3 it is none.
+    """
+    return np.asarray(trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis))
+
+
+def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
+    """A statistic with its 95% stratified bootstrap percentile interval.
+
+    Seeds are drawn with replacement within each stratum, never across; a study of one environment
+    is a single stratum. A row of curves is drawn as a whole, so the intervals along a curve are
+    pointwise.
+
+    Args:
+        statistic: Takes the strata and ``axis``, as `aggregate_iqm` does.
+        *strata: One array for each environment, of shape (seeds, ...).
+        seed: Seed of the resampling.
+
+    Returns:
+        The estimate, without an interval if a stratum has fewer than three seeds or a sample is
+        not a number.
+    """
+    value = statistic(*strata)
+    if min(map(len, strata)) < MINIMUM_SEEDS or not np.isfinite(value).all():
+        return Estimate(value, None, None)
+    interval = bootstrap(
+        strata,
+        statistic,
+        axis=0,
+        n_resamples=RESAMPLES,
+        batch=1000,  # bounds the memory that curves take
+        confidence_level=CONFIDENCE_LEVEL,
+        method="percentile",
+        paired=False,
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value, interval.low, interval.high)
+
+
+def fill_curves(curves: FloatArray, floor: float) -> FloatArray:
+    """Gives every cell of each curve a value.
+
+    An empty cell takes the last value before it; those before the first value take the first; a
+    curve that is empty throughout takes ``floor``.
+
+    Args:
+        curves: Mean return of the episodes that ended in each cell, NaN where none did, shape
+            (seeds, cells).
+        floor: In units of return.
+    """
+    filled = np.empty_like(curves)
+    for row, curve in zip(filled, curves, strict=True):
+        ended = np.flatnonzero(~np.isnan(curve))
+        if ended.size:
+            last = np.searchsorted(ended, np.arange(curve.size), side="right") - 1
+            row[:] = curve[ended[np.maximum(last, 0)]]
+        else:
+            row[:] = floor
+    return filled
+
+
+def area_under_curve(curves: FloatArray) -> FloatArray:
+    """Area under filled curves, divided by their length: the mean over their equal cells.
+
+    Args:
+        curves: Shape (seeds, cells).
+
+    Returns:
+        In units of return, shape (seeds,).
+    """
+    return np.asarray(curves.mean(axis=1))
+
+
+def lowest_return(study: Study) -> float:
+    """Lowest value of any run's curve: the score of a run in which no episode ended.
+
+    NaN if no episode ended in the whole study.
+    """
+    returns = _numbers(value for record in study.records for value in record.curve.return_mean)
+    return float(np.nanmin(returns)) if not np.isnan(returns).all() else float("nan")
+
+
+def arms_of(study: Study) -> list[Arm]:
+    """The study's arms in their order, by the rules of what counts that the module states."""
+    floor = lowest_return(study)
+    arms = []
+    for name, records in study.arms.items():
+        scores = _numbers(record.final_score for record in records)
+        curves = np.stack([_numbers(record.curve.return_mean) for record in records])
+        scores[np.isnan(scores)] = floor
+        arms.append(Arm(name, records, scores, fill_curves(curves, floor)))
+    return arms
+
+
+def _numbers(values: Any) -> FloatArray:
+    """Floats from numbers and ``None``, which becomes NaN."""
+    return np.array(list(values), dtype=np.float64)

@@ -1,0 +1,72 @@
+"""Hand-made records, valid by the schema of results/README.md."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def make_record(
+    arm: str = "adam",
+    seed: int = 0,
+    *,
+    score: float | None = 100.0,
+    returns: Sequence[float | None] = (10.0, 50.0, 90.0, 100.0),
+    total_steps: int = 1000,
+    protocol: str = "ppo_halfcheetah",
+    environment: str = "HalfCheetah-v4",
+    diverged_at: int | None = None,
+) -> dict[str, Any]:
+    cells = len(returns)
+    alpha = float(arm.removeprefix("alphagrad-alpha")) if arm.startswith("alphagrad") else None
+    optimizer = {"name": arm} if alpha is None else {"name": "alphagrad", "alpha": alpha}
+    return {
+        "schema_version": 1,
+        "identity": "0123456789ab",
+        "status": "completed" if diverged_at is None else "diverged",
+        "reason": None if diverged_at is None else "train/value_loss is nan",
+        "arm": arm,
+        "seed": seed,
+        "configuration": {
+            "algorithm": {"learning_rate": 3e-4},
+            "environment": {"id": environment},
+            "optimizer": optimizer,
+            "evaluation": {"episodes": 5},
+            "protocol": protocol,
+            "total_steps": total_steps,
+            "seed": seed,
+            "device": "cpu",
+        },
+        "steps": total_steps if diverged_at is None else diverged_at,
+        "curve": {
+            "step": [total_steps * (cell + 1) / cells for cell in range(cells)],
+            "episodes": [0 if value is None else 1 for value in returns],
+            "return_mean": list(returns),
+            "length_mean": [None if value is None else 100.0 for value in returns],
+        },
+        "evaluation": {"step": [], "returns": []},
+        "final_score": score,
+        "final_episodes": 0 if score is None else 100,
+        "metrics": {"train/value_loss": 0.5},
+        "optimizer": {"parameters": 1000, "state_bytes": 8000 if alpha is None else 4000},
+        "timing": {"wall_seconds": 2.0, "steps_per_second": 500.0 + seed},
+        "provenance": {
+            "started": "2025-01-01T00:00:00Z",
+            "finished": "2025-01-01T00:00:02Z",
+            "command": "python -m experiments.train",
+            "git": {"commit": "6eed2d6c0ffee00000000000000000000000000a", "dirty": False},
+            "versions": {"python": "3.11.2", "torch": "2.13.0"},
+            "cpu": {"model": "A CPU", "flags": ["avx2"]},
+            "platform": "Linux",
+            "threads": 1,
+        },
+    }
+
+
+def write_records(folder: Path, *records: dict[str, Any]) -> Path:
+    """Writes the records of the study in `folder`, and returns `folder`."""
+    (folder / "records").mkdir(parents=True, exist_ok=True)
+    for number, record in enumerate(records):
+        name = f"{record['arm']}-seed{record['seed']}-{number:012x}.json"
+        (folder / "records" / name).write_text(json.dumps(record))
+    return folder

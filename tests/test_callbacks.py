@@ -1,0 +1,104 @@
+"""The return curve, evaluation and the divergence guard on models that really train."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import A2C, DQN
+
+from experiments.callbacks import DivergedError, DivergenceGuard, EpisodeCurve, Evaluation
+from experiments.config import EnvironmentConfig
+from experiments.environments import make_vector
+
+CARTPOLE = EnvironmentConfig(id="CartPole-v1")
+
+
+@given(
+    total=st.integers(1, 3000),
+    shares=st.lists(st.floats(0, 1, exclude_min=True), max_size=50),
+)
+def test_each_episode_is_in_the_cell_in_which_it_ended(total: int, shares: list[float]) -> None:
+    steps = sorted(max(1, round(share * total)) for share in shares)
+    curve = EpisodeCurve(total)
+    for number, step in enumerate(steps):
+        curve.add(step, float(number), number + 1)
+    result = curve.result()["curve"]
+    assert len(result["step"]) == min(200, total)
+    assert result["step"][-1] == total
+    assert np.all(np.diff(result["step"]) > 0)
+    low = 0
+    for high, count, mean in zip(
+        result["step"], result["episodes"], result["return_mean"], strict=True
+    ):
+        inside = [number for number, step in enumerate(steps) if low < step <= high]
+        assert count == len(inside)
+        assert mean == (pytest.approx(np.mean(inside)) if inside else None)
+        low = high
+
+
+def test_the_final_score_is_the_mean_of_the_last_100_episodes() -> None:
+    curve = EpisodeCurve(1000)
+    assert curve.result()["final_score"] is None
+    for episode in range(150):
+        curve.add(episode + 1, float(episode), 1)
+    assert curve.result()["final_score"] == np.mean(range(50, 150))
+    assert curve.result()["final_episodes"] == 100
+
+
+def test_evaluation_is_evenly_spaced_and_does_not_change_the_training() -> None:
+    def train(points: int) -> tuple[Any, Evaluation]:
+        model = DQN("MlpPolicy", make_vector(CARTPOLE, 0.99), learning_starts=50, seed=1)
+        evaluation = Evaluation(make_vector(CARTPOLE, 0.99), points, 2, 400, seed=1)
+        model.learn(400, callback=evaluation)
+        return model, evaluation
+
+    plain, none = train(points=0)
+    evaluated, evaluation = train(points=4)
+    assert none.result() == {"step": [], "returns": []}
+    assert evaluation.result()["step"] == [100, 200, 300, 400]
+    assert [len(returns) for returns in evaluation.result()["returns"]] == [2, 2, 2, 2]
+    for before, after in zip(plain.policy.parameters(), evaluated.policy.parameters(), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_the_last_evaluation_is_at_the_end_of_a_shorter_run() -> None:
+    model = A2C("MlpPolicy", make_vector(CARTPOLE, 0.99), n_steps=5)
+    evaluation = Evaluation(make_vector(CARTPOLE, 0.99), 2, 1, 103, seed=0)
+    model.learn(100, callback=evaluation)
+    assert evaluation.result()["step"] == [55, 100]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_the_guard_names_a_parameter_that_is_not_finite(value: float) -> None:
+    model = A2C("MlpPolicy", make_vector(CARTPOLE, 0.99))
+    with torch.no_grad():
+        model.policy.value_net.bias.fill_(value)
+    with pytest.raises(DivergedError, match=r"value_net\.bias is not finite at step 0"):
+        model.learn(100, callback=DivergenceGuard())
+
+
+def test_the_guard_names_a_loss_and_keeps_the_last_good_metrics() -> None:
+    guard = DivergenceGuard()
+    losses = iter([0.5, 0.25, float("nan")])
+
+    def train(self: DQN, gradient_steps: int, batch_size: int = 100) -> None:
+        self.logger.record("train/loss", next(losses))
+
+    model = type("Stub", (DQN,), {"train": train})(
+        "MlpPolicy", make_vector(CARTPOLE, 0.99), learning_starts=0, train_freq=1
+    )
+    with pytest.raises(DivergedError, match="train/loss is nan at step 3"):
+        model.learn(100, callback=guard)
+    assert guard.metrics["train/loss"] == 0.25
+
+
+def test_the_guard_sees_an_action_that_is_not_finite() -> None:
+    guard = DivergenceGuard()
+    guard.locals = {"actions": np.array([[0.0, np.nan]])}
+    guard.model = SimpleNamespace(num_timesteps=7)  # type: ignore[assignment]
+    with pytest.raises(DivergedError, match="an action is not finite"):
+        guard._on_step()

@@ -1,0 +1,138 @@
+"""The configuration: what is refused, in which words, and what makes two runs the same run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from experiments.config import ConfigurationError, TrainConfig, exit_on_mistake, validate
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CARTPOLE = ["environment.id=CartPole-v1", "optimizer=adam"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> TrainConfig:
+    return validate(compose("train", list(overrides)))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer.eps=-1", ["optimizer", "eps=-1", "Invalid epsilon value"]),
+        ("optimizer.eps=small", ["optimizer.eps", "'small'", "valid number"]),
+        ("optimizer.epsilon=1", ["optimizer.epsilon", "not in struct"]),
+        ("+optimizer.epsilon=1", ["optimizer.epsilon", "Adam has no such argument"]),
+        ("+optimizer.lr=1", ["optimizer.lr", "algorithm.learning_rate"]),
+        ("optimizer._target_=no.Such", ["optimizer._target_", "no.Such"]),
+        ("optimizer=adm", ["optimizer/adm", "adam", "alphagrad"]),
+        ("algorithm.gamma=1.5", ["algorithm.gamma", "1.5", "less than or equal to 1"]),
+        ("algorithm.batch_size=many", ["algorithm.batch_size", "'many'", "valid integer"]),
+        ("algorithm.learning_rate=0", ["algorithm.learning_rate", "0", "greater than 0"]),
+        ("+algorithm.batchsize=3", ["algorithm.batchsize", "did you mean algorithm.batch_size?"]),
+        ("+environment.wrapper=1", ["environment.wrapper", "no such setting"]),
+        ("environment.n_envs=0", ["environment.n_envs", "0", "greater than or equal to 1"]),
+        ("environment.id=Acrobt-v1", ["environment.id", "did you mean Acrobot-v1"]),
+        ("environment.id=Zzz", ["environment.id", "'Zzz'", "pprint_registry"]),
+        ("+anything=1", ["anything", "no such setting"]),
+        ("seed=one", ["seed", "'one'", "Integer"]),
+        ("seed=-1", ["seed", "-1", "greater than or equal to 0"]),
+        ("total_steps=0", ["total_steps", "0", "greater than or equal to 1"]),
+        ("device=tpu", ["device", "'tpu'", "auto, cpu, cuda"]),
+        ("device=cuda:99", ["device", "'cuda:99'", "CUDA devices"]),
+        ("evaluation.points=-1", ["evaluation.points", "-1"]),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_exit_code_2(
+    override: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_, exit_on_mistake():
+        composed(*CARTPOLE, override)
+    assert exit_.value.code == 2
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    for word in words:
+        assert word in output
+
+
+@pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf", "large"])
+def test_alpha_must_be_positive_and_finite(alpha: str) -> None:
+    with pytest.raises(ConfigurationError, match="alpha"):
+        composed("environment.id=CartPole-v1", "optimizer=alphagrad", f"optimizer.alpha={alpha}")
+
+
+def test_an_environment_has_to_be_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"environment\.id is not set"):
+        composed("optimizer=adam")
+
+
+@pytest.mark.parametrize("optimizer", [path.stem for path in (CONFIGS / "optimizer").iterdir()])
+@pytest.mark.parametrize("protocol", [path.stem for path in (CONFIGS / "protocol").iterdir()])
+def test_every_optimizer_composes_with_every_protocol(protocol: str, optimizer: str) -> None:
+    config = composed(f"protocol={protocol}", f"optimizer={optimizer}")
+    assert config.protocol == protocol
+    assert config.optimizer["name"].startswith(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "optimizer", "eps", "max_grad_norm"),
+    [
+        ("dqn_cartpole", "adam", 1e-5, None),
+        ("td3_hopper", "adam", 1e-8, None),
+        ("ppo_halfcheetah", "adam", 1e-5, 0.5),
+        ("dqn_cartpole", "alphagrad", 1e-5, None),
+        ("td3_hopper", "alphagrad", 1e-5, None),
+        ("ppo_halfcheetah", "alphagrad", 1e-5, None),
+    ],
+)
+def test_what_the_author_sets_for_one_optimizer(
+    protocol: str, optimizer: str, eps: float, max_grad_norm: float | None
+) -> None:
+    config = composed(f"protocol={protocol}", f"optimizer={optimizer}")
+    assert config.optimizer["eps"] == eps
+    assert config.algorithm.get("max_grad_norm") == max_grad_norm
+
+
+RUN = ["protocol=ppo_halfcheetah", "optimizer=alphagrad", "optimizer.alpha=10", "seed=3"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        RUN[::-1],
+        [*RUN[:2], "optimizer.alpha=10.0", "seed=3"],
+        [*RUN, "optimizer.name=mine"],
+        [*RUN, "runs=elsewhere"],
+        [*RUN, "device=cpu"],
+        [
+            *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
+            *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3", "total_steps=1000000"],
+            "algorithm.max_grad_norm=null",
+        ],
+    ],
+)
+def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
+    assert composed(*overrides).identity() == composed(*RUN).identity()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=4",
+        "optimizer.alpha=11",
+        "optimizer.momentum=0",
+        "algorithm.learning_rate=1e-3",
+        "algorithm.policy_kwargs.net_arch=[32]",
+        "environment.id=HalfCheetah-v5",
+        "total_steps=999999",
+        "evaluation.points=0",
+    ],
+)
+def test_a_changed_setting_is_another_run(override: str) -> None:
+    assert composed(*RUN, override).identity() != composed(*RUN).identity()

@@ -1,0 +1,142 @@
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from record_fixtures import make_record, write_records
+
+from scripts.records import load_study
+from scripts.statistics import (
+    FloatArray,
+    aggregate_iqm,
+    aggregate_mean,
+    area_under_curve,
+    arms_of,
+    fill_curves,
+    interval_estimates,
+    lowest_return,
+)
+
+NAN = float("nan")
+samples = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6, width=32))
+long_samples = arrays(np.float64, st.integers(3, 12), elements=st.floats(-1e6, 1e6, width=32))
+
+
+def test_iqm_cuts_a_quarter_at_each_end_rounded_down() -> None:
+    assert aggregate_iqm(np.array([100.0, 1, 2, 3, 4, 5, 6, -100])) == (2 + 3 + 4 + 5) / 4
+    assert aggregate_iqm(np.array([1.0, 2, 9])) == 4
+    assert aggregate_iqm(np.arange(10.0) ** 2) == np.mean([4, 9, 16, 25, 36, 49])
+
+
+def test_strata_are_pooled() -> None:
+    assert aggregate_iqm(np.array([0.0, 10]), np.array([4.0, 6])) == 5
+    assert aggregate_mean(np.array([0.0, 10]), np.array([2.0])) == 4
+
+
+@given(samples)
+def test_iqm_lies_between_the_quartile_means_ends(scores: FloatArray) -> None:
+    iqm = aggregate_iqm(scores)
+    assert scores.min() - 1e-6 <= iqm <= scores.max() + 1e-6
+
+
+@given(samples, st.floats(-1e3, 1e3), st.floats(0.01, 100))
+def test_iqm_follows_shift_and_scale(scores: FloatArray, shift: float, scale: float) -> None:
+    assert_allclose(
+        aggregate_iqm(scale * scores + shift), scale * aggregate_iqm(scores) + shift, atol=1e-3
+    )
+
+
+@given(samples, st.randoms(use_true_random=False))
+def test_iqm_does_not_depend_on_the_order(scores: FloatArray, random: Random) -> None:
+    shuffled = list(scores)
+    random.shuffle(shuffled)
+    assert_allclose(aggregate_iqm(np.array(shuffled)), aggregate_iqm(scores), atol=1e-6)
+
+
+@settings(max_examples=20)
+@given(long_samples)
+def test_intervals_are_ordered_inside_the_sample_and_repeatable(scores: FloatArray) -> None:
+    estimate = interval_estimates(aggregate_iqm, scores)
+    assert scores.min() - 1e-6 <= estimate.low <= estimate.high <= scores.max() + 1e-6
+    again = interval_estimates(aggregate_iqm, scores)
+    assert (estimate.low, estimate.high) == (again.low, again.high)
+
+
+def test_interval_equals_the_exact_bootstrap_of_three_seeds() -> None:
+    # All 27 equally likely resamples of {0, 1, 2}: their means' 2.5% and 97.5% quantiles are 0
+    # and 2, since 1/27 = 3.7% of the mass lies at each end.
+    estimate = interval_estimates(aggregate_mean, np.array([0.0, 1, 2]))
+    assert (estimate.value, estimate.low, estimate.high) == (1, 0, 2)
+
+
+def test_interval_of_a_large_sample_is_the_normal_one() -> None:
+    scores = np.random.default_rng(1).normal(50, 10, 400)
+    estimate = interval_estimates(aggregate_mean, scores)
+    error = 1.96 * scores.std() / 20
+    assert_allclose(
+        [estimate.low, estimate.high], [scores.mean() - error, scores.mean() + error], atol=0.1
+    )
+
+
+def test_strata_are_resampled_apart() -> None:
+    # Each stratum is constant, so no resample can differ; pooled resampling would.
+    strata = np.zeros(4), np.full(4, 100.0)
+    estimate = interval_estimates(aggregate_mean, *strata)
+    assert (estimate.low, estimate.high) == (50, 50)
+
+
+def test_curves_have_pointwise_intervals() -> None:
+    curves = np.random.default_rng(2).normal(size=(5, 3))
+    estimate = interval_estimates(aggregate_iqm, curves)
+    assert_allclose(estimate.value, scipy.stats.trim_mean(curves, 0.25, axis=0))
+    for cell in range(3):
+        alone = interval_estimates(aggregate_iqm, curves[:, cell])
+        assert_allclose(
+            [estimate.low[cell], estimate.high[cell]], [alone.low, alone.high], atol=0.05
+        )
+
+
+@pytest.mark.parametrize("strata", [([1.0, 2.0],), ([1.0, 2.0, 3.0], [1.0]), ([1.0, 2.0, NAN],)])
+def test_no_interval_where_none_can_be_given(strata: tuple[list[float], ...]) -> None:
+    estimate = interval_estimates(aggregate_mean, *map(np.array, strata))
+    assert estimate.low is None
+    assert estimate.high is None
+
+
+def test_empty_cells_take_the_last_value_and_leading_ones_the_first() -> None:
+    curves = np.array([[NAN, 1, NAN, 3, NAN], [5, 6, 7, 8, 9], [NAN] * 5])
+    expected = [[1, 1, 1, 3, 3], [5, 6, 7, 8, 9], [-2] * 5]
+    assert_array_equal(fill_curves(curves, -2), expected)
+
+
+def test_area_under_curve_is_the_mean_over_cells() -> None:
+    assert_array_equal(area_under_curve(np.array([[0.0, 1, 2, 3], [5, 5, 5, 5]])), [1.5, 5])
+
+
+def test_what_counts(tmp_path: Path) -> None:
+    study = load_study(
+        write_records(
+            tmp_path / "ppo",
+            make_record("adam", 0, score=90, returns=[10, 50, None, 100]),
+            make_record("adam", 1, score=40, returns=[20, 60, None, None], diverged_at=500),
+            make_record("sgd", 0, score=None, returns=[None] * 4, diverged_at=3),
+        )
+    )
+    adam, sgd = arms_of(study)
+    assert lowest_return(study) == 10
+    assert_array_equal(adam.scores, [90, 40])
+    assert_array_equal(adam.curves, [[10, 50, 50, 100], [20, 60, 60, 60]])
+    assert_array_equal(sgd.scores, [10])
+    assert_array_equal(sgd.curves, [[10] * 4])
+
+
+def test_a_study_without_an_episode_has_no_scores(tmp_path: Path) -> None:
+    record = make_record(score=None, returns=[None, None])
+    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", record)))
+    assert_array_equal(arm.scores, [NAN])
+    assert_array_equal(arm.curves, [[NAN, NAN]])

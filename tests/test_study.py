@@ -1,0 +1,134 @@
+"""A study, as a user starts it, interrupts it and starts it again."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.config import ConfigurationError, typed
+from experiments.study import StudyRunConfig, members
+
+ROOT = Path(__file__).parents[1]
+PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
+TINY = 'overrides=["total_steps=12000","algorithm.learning_starts=200","evaluation.points=1"]'
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hydra() -> Iterator[None]:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> StudyRunConfig:
+    container = OmegaConf.to_container(compose("study", list(overrides)), throw_on_missing=True)
+    config: StudyRunConfig = typed("", StudyRunConfig, container)
+    return config
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-u", "-m", "experiments.study", "study=dqn", "scale=quick", TINY]
+    command += [f"results={folder}/results", f"runs={folder}/runs", *overrides]
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(("study", "seeds"), [("dqn", 10), ("td3", 5), ("ppo", 10)])
+def test_the_papers_studies(study: str, seeds: int) -> None:
+    found = members(composed(f"study={study}"))
+    pairs = [(m.run.config.optimizer["name"], m.run.config.seed) for m in found]
+    assert pairs == [(arm, seed) for seed in range(seeds) for arm in PAPER_ARMS]
+    assert len({member.run.identity for member in found}) == len(found)
+    momenta = {m.run.config.optimizer.get("momentum", 0.9) for m in found}
+    assert momenta == {0.9}
+
+
+@pytest.mark.parametrize("study", ["dqn", "td3", "ppo"])
+def test_the_quick_scale_is_smaller_and_lies_apart(study: str) -> None:
+    found = members(composed(f"study={study}", "scale=quick"))
+    arms = ["adam", "alphagrad-alpha3", "alphagrad-alpha10"]
+    assert [m.run.config.optimizer["name"] for m in found] == arms * 2
+    assert {m.record.parent for m in found} == {Path(f"results/{study}-quick/records")}
+    paper = members(composed(f"study={study}"))
+    assert found[0].run.config.total_steps < paper[0].run.config.total_steps
+
+
+def test_two_arms_that_are_the_same_are_refused() -> None:
+    config = composed("study=dqn")
+    config.study.arms = ["optimizer=adam", "optimizer=adam optimizer.eps=1e-5"]
+    with pytest.raises(ConfigurationError, match="two arms are the same"):
+        members(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "study"),
+        (["study=dqm"], "study/dqm"),
+        (["study=dqn", "scale=big"], "scale"),
+        (["study=dqn", "overrides=[total_step=3]"], "total_step"),
+        (["study=dqn", "study.seeds=0"], "study.seeds"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.study", f"runs={tmp_path}", *arguments]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 2
+    assert words in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if ": 2 of 6" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    output, _ = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted" in output
+    folder = tmp_path / "results/dqn-quick/records"
+    kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert 2 <= len(kept) < 6
+
+    process = start(tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert f"6 runs, {len(kept)} of them have a record" in output
+    assert "6 of 6 runs done, 0 running, 0 failed" in output
+    names = sorted(path.name.rpartition("-")[0] for path in folder.iterdir())
+    arms = ["adam", "alphagrad-alpha10", "alphagrad-alpha3"]
+    assert names == [f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)]
+    assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+    record = json.loads(next(iter(kept)).read_text())
+    assert record["provenance"]["command"].startswith("python -m experiments.train optimizer=")
+
+    # A fresh study ignores the results' records; what has finished under runs/ still counts.
+    process = start(tmp_path, "fresh=true", f"runs={tmp_path}/others", "study.quick.seeds=1")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "3 runs, 0 of them have a record" in output
+    assert len(list((tmp_path / "others").glob("*/record.json"))) == 3
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_named_and_the_others_finish(tmp_path: Path) -> None:
+    # A folder where a file has to be: this one run cannot write.
+    [*_, last] = members(composed("study=dqn", "scale=quick", f"runs={tmp_path}/runs", TINY))
+    (last.run.folder / "progress.csv").mkdir(parents=True)
+    process = start(tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "5 of 6 runs done, 0 running, 1 failed" in output
+    assert f"no record: {last.run.folder}: IsADirectoryError" in errors
+    assert "Traceback" not in errors
