@@ -18,11 +18,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import (
-    MaybeCallback,
     ReplayBufferSamples,
     RolloutBufferSamples,
 )
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
 from torch.nn.functional import mse_loss
@@ -77,6 +76,7 @@ class CleanRLDQN(DQN):
         """Take ``gradient_steps`` optimizer steps; see SB3's ``DQN.train``."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        assert self.replay_buffer is not None
         losses = []
         for _ in range(gradient_steps):
             loss = self.loss(self.replay_buffer.sample(batch_size, env=self._vec_normalize_env))
@@ -133,19 +133,18 @@ class CleanRLPPO(PPO):
     """
 
     def _setup_lr_schedule(self) -> None:
-        self.lr_schedule = LinearSchedule(float(self.learning_rate), 0.0, 1.0)
+        assert isinstance(self.learning_rate, float)
+        self.lr_schedule = LinearSchedule(self.learning_rate, 0.0, 1.0)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         # SB3 calls this after a rollout; CleanRL's rate is the one of the rollout's beginning.
         begin = num_timesteps - self.n_steps * self.n_envs
         super()._update_current_progress_remaining(begin, total_timesteps)
 
-    def learn(
-        self, total_timesteps: int, callback: MaybeCallback = None, **kwargs: Any
-    ) -> "CleanRLPPO":
+    def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> "CleanRLPPO":
         """Train for the whole rollouts within ``total_timesteps``."""
         rollout = self.n_steps * self.n_envs
-        return super().learn(total_timesteps // rollout * rollout, callback, **kwargs)
+        return super().learn(total_timesteps // rollout * rollout, *args, **kwargs)
 
     def loss(self, batch: RolloutBufferSamples) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The clipped surrogate objective of a minibatch, and its parts by name.
@@ -165,14 +164,14 @@ class CleanRLPPO(PPO):
 
         log_ratio = log_probability - batch.old_log_prob
         ratio = log_ratio.exp()
-        clip = self.clip_range(self._current_progress_remaining)
+        clip = FloatSchedule(self.clip_range)(self._current_progress_remaining)
         policy_loss = torch.max(
             -advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip)
         ).mean()
 
         squared_error = (values - batch.returns).square()
         if self.clip_range_vf is not None:
-            clip_vf = self.clip_range_vf(self._current_progress_remaining)
+            clip_vf = FloatSchedule(self.clip_range_vf)(self._current_progress_remaining)
             clipped = batch.old_values + (values - batch.old_values).clamp(-clip_vf, clip_vf)
             squared_error = torch.max(squared_error, (clipped - batch.returns).square())
         value_loss = 0.5 * squared_error.mean()

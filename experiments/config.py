@@ -259,7 +259,7 @@ def _init_hints(cls: type) -> dict[str, Any]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        own = inspect.signature(base.__init__, eval_str=True).parameters.values()
+        own = inspect.signature(vars(base)["__init__"], eval_str=True).parameters.values()
         for parameter in own:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 known = parameter.annotation is not parameter.empty

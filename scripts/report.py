@@ -115,9 +115,9 @@ def study_folders(settings: Settings) -> list[Path]:
 def summarize(study: Study) -> pd.DataFrame:
     """The table of a study: a row for each arm.
 
-    Columns are the scale and those of `HEADINGS`; each of `ESTIMATES` has its interval in ``<name>_low`` and
-    ``<name>_high``. A number that does not exist is NaN. ``state_bytes`` is the largest of an
-    arm's runs, since a run that diverged at once has no state yet.
+    Columns are ``scale`` and those of `HEADINGS`; each of `ESTIMATES` has its interval in
+    ``<name>_low`` and ``<name>_high``. A number that does not exist is NaN. ``state_bytes`` is the
+    largest of an arm's runs, since a run that diverged at once has no state yet.
     """
     rows = []
     for arm in arms_of(study):

@@ -15,24 +15,11 @@ TINY = {
     "td3_hopper": ["total_steps=700", "algorithm.learning_starts=500"],
     "ppo_halfcheetah": ["total_steps=6200", "algorithm.n_epochs=2"],
 }
-FIELDS = [
-    "schema_version",
-    "identity",
-    "status",
-    "reason",
-    "arm",
-    "seed",
-    "configuration",
-    "steps",
-    "curve",
-    "final_score",
-    "final_episodes",
-    "evaluation",
-    "metrics",
-    "optimizer",
-    "timing",
+FIELDS = {
+    *("schema_version", "identity", "status", "reason", "arm", "seed", "configuration", "steps"),
+    *("curve", "final_score", "final_episodes", "evaluation", "metrics", "optimizer", "timing"),
     "provenance",
-]
+}
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +44,7 @@ def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path)
     assert outcome.stderr == ""
     assert "completed" in outcome.stdout
     [record] = records(tmp_path)
-    assert sorted(record) == sorted(FIELDS)
+    assert set(record) == FIELDS
     total = record["configuration"]["total_steps"]
     assert record["status"] == "completed"
     assert record["arm"] == "alphagrad-alpha10"
