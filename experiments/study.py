@@ -24,7 +24,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments import train
 from experiments.config import (
     STRICT,
     ConfigurationError,
@@ -34,6 +33,7 @@ from experiments.config import (
     validate,
 )
 from experiments.run import Run, write_json
+from experiments.train import composed_run, execute
 
 
 @dataclass
@@ -131,19 +131,20 @@ def members(config: StudyRunConfig) -> list[Member]:
     common = [f"protocol={study.protocol}", f"runs={config.runs}"]
     common += (study.quick.overrides if quick else []) + config.overrides
     folder = Path(config.results) / (f"{study.name}-quick" if quick else study.name) / "records"
-    configs = {}
-    for arm in arms:
-        overrides = arm.split() + common
-        configs[arm] = (overrides, validate(compose("train", overrides)))
+    all_overrides = [arm.split() + common for arm in arms]
+    configs = [validate(compose("train", overrides)) for overrides in all_overrides]
+    for kind, keys in (
+        ("label", [arm_config.optimizer["name"] for arm_config in configs]),
+        ("configuration", [arm_config.identity() for arm_config in configs]),
+    ):
+        if repeated := [arm for arm, key in zip(arms, keys, strict=True) if keys.count(key) > 1]:
+            raise ConfigurationError(f"study {study.name}: arms of one {kind}: {repeated}")
     found = []
     for seed in range(seeds):
-        for overrides, arm_config in configs.values():
+        for overrides, arm_config in zip(all_overrides, configs, strict=True):
             run = Run(replace(arm_config, seed=seed), "")
             name = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
             found.append(Member(run, [*overrides, f"seed={seed}"], folder / name))
-    repeated = [r for r, n in Counter(member.record.name for member in found).items() if n > 1]
-    if repeated:
-        raise ConfigurationError(f"study {study.name}: two arms are the same: {repeated[0]}")
     return found
 
 
@@ -155,8 +156,13 @@ def make_launcher(launcher: DictConfig) -> Launcher:
         master.hydra.callbacks = {}  # the study has checked its runs
     context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(master))
     return Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=train.job, config=master
+        hydra_context=context, task_function=run_member, config=master
     )
+
+
+def run_member(composed: DictConfig) -> None:
+    """One job. It prints nothing, which would break the study's line: its folder tells all."""
+    execute(composed_run(composed))
 
 
 class Watch(threading.Thread):
@@ -249,7 +255,6 @@ def run_study(config: StudyRunConfig, launcher: DictConfig) -> bool:
     missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
     if missing:
-        # The runs speak through their folders; what they print would break the study's line.
         try:
             with Watch(label, len(found), missing):
                 make_launcher(launcher).launch([m.overrides for m in missing], initial_job_idx=0)

@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium as gym
 import hydra
 import torch
-from alphagrad.sb3 import optimizers
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +23,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure as configure_logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from alphagrad.sb3 import optimizers
 from experiments import algorithms, environments
 from experiments.callbacks import (
     DivergedError,
@@ -33,7 +33,7 @@ from experiments.callbacks import (
     Heartbeat,
     non_finite_parameter,
 )
-from experiments.config import ConfigurationError, TrainConfig, exit_on_mistake, validate
+from experiments.config import ConfigurationError, exit_on_mistake, validate
 from experiments.run import Run
 
 
@@ -119,20 +119,18 @@ def measure_optimizer(model: BaseAlgorithm) -> dict[str, int]:
     return {"parameters": parameters, "state_bytes": state_bytes}
 
 
-def execute(config: TrainConfig, command: str, bar: bool) -> bool:
+def execute(run: Run, bar: bool = False) -> str:
     """Train unless the run has a record; leave a failure in the run's folder.
 
     Returns:
-        Whether the run has a record now.
+        One line on what became of the run.
 
     Raises:
         ConfigurationError: if Gymnasium or SB3 refuses the settings.
     """
-    run = Run(config, command)
     record = run.record
     if record is not None:
-        print(f"{run.folder}: finished before; delete the folder to run it again")
-        return True
+        return f"{run.folder}: finished before; delete the folder to run it again"
     try:
         record = train(run, bar)
     except ConfigurationError:
@@ -140,10 +138,8 @@ def execute(config: TrainConfig, command: str, bar: bool) -> bool:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         run.fail(reason, traceback.format_exc())
-        print(f"{run.folder}: failed: {reason} (see traceback.txt there)", file=sys.stderr)
-        return False
-    print(summary(record, run))
-    return True
+        return f"{run.folder}: failed: {reason} (see traceback.txt there)"
+    return summary(record, run)
 
 
 def summary(record: dict[str, Any], run: Run) -> str:
@@ -178,18 +174,29 @@ class CheckSweep(Callback):
             sys.exit(1)
 
 
+def composed_run(composed: DictConfig) -> Run:
+    """The run that Hydra has composed for this job.
+
+    Raises:
+        ConfigurationError: for a setting that is wrong.
+    """
+    overrides = shlex.join(HydraConfig.get().overrides.task)
+    return Run(validate(composed), f"python -m experiments.train {overrides}")
+
+
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
-def job(composed: DictConfig) -> None:
-    """Run what Hydra has composed."""
-    hydra_config = HydraConfig.get()
-    command = f"python -m experiments.train {shlex.join(hydra_config.overrides.task)}"
-    single = hydra_config.mode == RunMode.RUN
+def main(composed: DictConfig) -> None:
+    """Run what Hydra has composed; the exit code is 1 if it failed."""
+    single = HydraConfig.get().mode == RunMode.RUN
     with exit_on_mistake():
-        finished = execute(validate(composed), command, bar=single and sys.stdout.isatty())
-    if single and not finished:
+        run = composed_run(composed)
+        line = execute(run, bar=single and sys.stdout.isatty())
+    failed = run.record is None
+    print(line, file=sys.stderr if failed else sys.stdout, flush=True)
+    if single and failed:
         sys.exit(1)
 
 
 if __name__ == "__main__":
     with exit_on_mistake():
-        job()
+        main()

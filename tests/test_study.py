@@ -59,10 +59,17 @@ def test_the_quick_scale_is_smaller_and_lies_apart(study: str) -> None:
     assert found[0].run.config.total_steps < paper[0].run.config.total_steps
 
 
-def test_two_arms_that_are_the_same_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        ("optimizer=adam optimizer.betas=[0.8,0.9]", "arms of one label"),
+        ("optimizer=adam optimizer.name=other optimizer.eps=1e-5", "arms of one configuration"),
+    ],
+)
+def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
     config = composed("study=dqn")
-    config.study.arms = ["optimizer=adam", "optimizer=adam optimizer.eps=1e-5"]
-    with pytest.raises(ConfigurationError, match="two arms are the same"):
+    config.study.arms = ["optimizer=adam", arm]
+    with pytest.raises(ConfigurationError, match=words):
         members(config)
 
 
@@ -114,11 +121,14 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     assert record["provenance"]["command"].startswith("python -m experiments.train optimizer=")
 
     # A fresh study ignores the results' records; what has finished under runs/ still counts.
-    process = start(tmp_path, "fresh=true", f"runs={tmp_path}/others", "study.quick.seeds=1")
+    output, _ = start(tmp_path, "fresh=true").communicate()
+    assert "6 runs, 6 of them have a record" in output
+    one = ["study.quick.seeds=1", 'study.quick.arms=["optimizer=adam"]']
+    process = start(tmp_path, "fresh=true", f"runs={tmp_path}/others", *one)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "3 runs, 0 of them have a record" in output
-    assert len(list((tmp_path / "others").glob("*/record.json"))) == 3
+    assert "1 runs, 0 of them have a record" in output
+    assert len(list((tmp_path / "others").glob("*/record.json"))) == 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 TINY = {
     "dqn_cartpole": ["total_steps=1200", "algorithm.learning_starts=200"],
     "td3_hopper": ["total_steps=700", "algorithm.learning_starts=500"],
-    "ppo_halfcheetah": ["total_steps=6200", "algorithm.n_epochs=2"],
+    "ppo_halfcheetah": ["total_steps=6200", "algorithm.n_epochs=1"],
 }
 FIELDS = {
     *("schema_version", "identity", "status", "reason", "arm", "seed", "configuration", "steps"),
@@ -37,7 +37,7 @@ def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path)
     arguments = [
         f"protocol={protocol}",
         *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3"],
-        *["evaluation.points=2", "evaluation.episodes=2", *TINY[protocol]],
+        *["evaluation.points=2", "evaluation.episodes=1", *TINY[protocol]],
     ]
     outcome = train(tmp_path, *arguments)
     assert outcome.returncode == 0, outcome.stderr
@@ -50,7 +50,7 @@ def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path)
     assert record["arm"] == "alphagrad-alpha10"
     assert record["steps"] == (6144 if protocol == "ppo_halfcheetah" else total)
     assert len(record["evaluation"]["step"]) == 2
-    assert all(len(returns) == 2 for returns in record["evaluation"]["returns"])
+    assert all(len(returns) == 1 for returns in record["evaluation"]["returns"])
     assert sum(record["curve"]["episodes"]) >= record["final_episodes"] > 0
     assert len(record["curve"]["step"]) == 200
     # Momentum keeps one fp32 number for each parameter.
@@ -68,7 +68,7 @@ def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path)
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", TINY)
 def test_a_run_is_determined_by_its_configuration(protocol: str, tmp_path: Path) -> None:
-    arguments = [f"protocol={protocol}", "optimizer=adam", "evaluation.points=2", *TINY[protocol]]
+    arguments = [f"protocol={protocol}", "optimizer=adam", "evaluation.points=1", *TINY[protocol]]
     pair = []
     for name in ("first", "second"):
         assert train(tmp_path / name, *arguments).returncode == 0
