@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from alphagrad.sb3 import policy_kwargs
 from gymnasium.spaces import Discrete
 from hydra.utils import get_class, instantiate
 from stable_baselines3 import DQN, PPO, TD3
@@ -26,6 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
 from torch.nn.functional import mse_loss
 
+from alphagrad.sb3 import policy_kwargs
 from experiments.config import TrainConfig, arguments, resolve_device
 
 # A NaN must reach the divergence guard, not raise in a distribution's constructor.
