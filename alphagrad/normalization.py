@@ -82,6 +82,8 @@ def _rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> 
         return torch.zeros_like(grad)
     largest = torch.linalg.vector_norm(grad, math.inf)
     unit = grad / largest
-    scale: Tensor = alpha / (_norm(unit) + eps / largest)
+    # A number divided by a tensor is its reciprocal's multiple, and that may be infinite.
+    unit_eps = torch.as_tensor(eps, dtype=grad.dtype, device=grad.device) / largest
+    scale: Tensor = alpha / (_norm(unit) + unit_eps)
     argument: Tensor = unit * scale.masked_fill(largest.isinf(), math.nan)
     return argument

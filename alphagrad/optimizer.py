@@ -260,7 +260,7 @@ def alphagrad(
         raise RuntimeError("AlphaGrad does not support sparse gradients")
     if capturable and any(param.device.type != "cuda" for param in params):
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
-    if found_inf is not None and found_inf.item():
+    if not params or (found_inf is not None and found_inf.item()):
         return
     if foreach is None:
         devices = {param.device.type for param in params}

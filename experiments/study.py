@@ -177,6 +177,7 @@ class Watch(threading.Thread):
     """
 
     INTERVAL = 1.0
+    WARM_UP = 15.0  # seconds before a pace means anything
 
     def __init__(self, label: str, total: int, missing: list[Member]) -> None:
         super().__init__(daemon=True)
@@ -230,7 +231,7 @@ class Watch(threading.Thread):
     def time_left(self, fraction: float) -> str:
         """The time left at the pace so far, for a plain line."""
         elapsed = self.progress.tasks[self.task].elapsed
-        if not elapsed or not 0 < fraction < 1:
+        if not elapsed or elapsed < self.WARM_UP or not 0 < fraction < 1:
             return ""
         left = timedelta(seconds=round(elapsed * (1 - fraction) / fraction))
         return f", about {left} left"

@@ -1,0 +1,127 @@
+"""AlphaGrad's state: what it keeps, and that it survives every way of copying it."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_optimizer import both_paths, make_gradients, make_parameters, take_steps
+from torch import nn
+
+from alphagrad import AlphaGrad
+
+Copy = Callable[[AlphaGrad, list[nn.Parameter]], tuple[AlphaGrad, list[nn.Parameter]]]
+
+
+def by_deepcopy(optimizer: AlphaGrad, params: list[nn.Parameter]) -> Any:
+    return copy.deepcopy((optimizer, params))
+
+
+def by_pickle(optimizer: AlphaGrad, params: list[nn.Parameter]) -> Any:
+    return pickle.loads(pickle.dumps((optimizer, params)))
+
+
+def by_state_dict(optimizer: AlphaGrad, params: list[nn.Parameter]) -> Any:
+    params = [nn.Parameter(param.detach().clone()) for param in params]
+    other = AlphaGrad(params, lr=7.0, alpha=7.0)
+    # torch's load_state_dict does not copy the tensors.
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return other, params
+
+
+@both_paths
+@pytest.mark.parametrize("copied", [by_deepcopy, by_pickle, by_state_dict])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_copy_goes_on_as_the_original(momentum: float, copied: Copy, foreach: bool) -> None:
+    params, grads = make_parameters(), make_gradients(4)
+    optimizer = AlphaGrad(params, lr=0.1, alpha=3.0, momentum=momentum, foreach=foreach)
+    take_steps(optimizer, params, grads[:2])
+    for param in params:
+        param.grad = None
+    other, other_params = copied(optimizer, params)
+    take_steps(optimizer, params, grads[2:])
+    take_steps(other, other_params, grads[2:])
+    for param, other_param in zip(params, other_params, strict=True):
+        assert torch.equal(param, other_param)
+    assert other.param_groups[0]["alpha"] == 3.0
+
+
+@both_paths
+def test_there_is_no_state_without_momentum(foreach: bool) -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    optimizer = AlphaGrad(params, foreach=foreach)
+    take_steps(optimizer, params, grads)
+    assert not optimizer.state
+    assert optimizer.state_dict()["state"] == {}
+
+
+@both_paths
+def test_with_momentum_there_is_one_buffer_like_each_parameter_that_was_stepped(
+    foreach: bool,
+) -> None:
+    params, grads = make_parameters(torch.float32), make_gradients(2)
+    grads[0][2] = grads[1][2] = None
+    optimizer = AlphaGrad(params, momentum=0.9, foreach=foreach)
+    take_steps(optimizer, params, grads)
+    assert set(optimizer.state) == {p for index, p in enumerate(params) if index != 2}
+    for param, state in optimizer.state.items():
+        assert list(state) == ["momentum_buffer"]
+        assert state["momentum_buffer"].shape == param.shape
+        assert state["momentum_buffer"].dtype == param.dtype
+
+
+@both_paths
+def test_momentum_can_be_turned_off_and_on(foreach: bool) -> None:
+    params, grads = make_parameters(), make_gradients(3)
+    optimizer = AlphaGrad(params, lr=0.1, momentum=0.9, foreach=foreach)
+    group = optimizer.param_groups[0]
+    take_steps(optimizer, params, grads[:1])
+    group["momentum"] = 0.0
+    before = copy.deepcopy(params)
+    take_steps(optimizer, params, grads[2:])
+    assert not optimizer.state
+    take_steps(AlphaGrad(before, lr=0.1), before, grads[2:])
+    torch.testing.assert_close(params, before)
+
+    group["momentum"] = 0.9
+    take_steps(optimizer, params, grads[2:])
+    fresh = AlphaGrad(before, lr=0.1, momentum=0.9)
+    take_steps(fresh, before, grads[2:])
+    torch.testing.assert_close(params, before)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_state_dict_loads_into_the_other_kind(momentum: float) -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    source = AlphaGrad(params, lr=0.1, momentum=momentum)
+    take_steps(source, params, grads)
+    target = AlphaGrad(params, lr=0.1, momentum=0.9 - momentum)
+    target.load_state_dict(source.state_dict())
+    assert target.param_groups[0]["momentum"] == momentum
+    assert len(target.state) == (len(params) if momentum else 0)
+    take_steps(target, params, grads)
+
+
+def test_a_state_dict_from_before_a_setting_existed() -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    optimizer = AlphaGrad(params, alpha=3.0, alpha_scaling="sqrt")
+    old = optimizer.state_dict()
+    for group in old["param_groups"]:
+        del group["alpha_scaling"], group["foreach"], group["coupled_weight_decay"]
+    optimizer.load_state_dict(old)
+    assert optimizer.param_groups[0]["alpha_scaling"] == "sqrt"  # the constructor's
+    assert optimizer.param_groups[0]["alpha"] == 3.0
+    take_steps(optimizer, params, grads)
+
+
+def test_the_state_moves_to_the_type_of_the_parameters() -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    optimizer = AlphaGrad(params, momentum=0.9)
+    take_steps(optimizer, params, grads)
+    single = make_parameters(torch.float32)
+    other = AlphaGrad(single, momentum=0.9)
+    other.load_state_dict(optimizer.state_dict())
+    assert {s["momentum_buffer"].dtype for s in other.state.values()} == {torch.float32}
+    take_steps(other, single, grads)
