@@ -35,7 +35,8 @@ class EpisodeCurve(BaseCallback):
 
     Args:
         total_steps: the grid has ``min(200, total_steps)`` equal cells from 0 to here; an episode
-            belongs to the cell in which it ended.
+            belongs to the cell in which it ended, or to the last one if that was later: SB3's PPO
+            goes on to the end of a rollout.
     """
 
     def __init__(self, total_steps: int) -> None:
@@ -55,7 +56,7 @@ class EpisodeCurve(BaseCallback):
 
     def add(self, step: int, episode_return: float, length: int) -> None:
         """Count an episode that ended at environment step ``step``."""
-        cell = bisect_left(self.edges, step)
+        cell = min(bisect_left(self.edges, step), len(self.edges) - 1)
         self.episodes[cell] += 1
         self.returns[cell] += episode_return
         self.lengths[cell] += length
@@ -234,8 +235,15 @@ class Heartbeat(BaseCallback):
         now = time.monotonic()
         if now >= self.next_report:
             self.next_report = now + self.INTERVAL
-            self.report(self.num_timesteps)
-            elapsed = self.progress.tasks[self.task].elapsed or math.inf
-            rate = self.num_timesteps / elapsed
-            self.progress.update(self.task, completed=self.num_timesteps, rate=rate)
+            self.show()
         return True
+
+    def _on_training_end(self) -> None:
+        self.show()
+
+    def show(self) -> None:
+        """Report the step and redraw the bar."""
+        self.report(self.num_timesteps)
+        elapsed = self.progress.tasks[self.task].elapsed or math.inf
+        rate = self.num_timesteps / elapsed
+        self.progress.update(self.task, completed=self.num_timesteps, rate=rate)

@@ -40,6 +40,12 @@ def test_each_episode_is_in_the_cell_in_which_it_ended(total: int, shares: list[
         low = high
 
 
+def test_an_episode_beyond_the_end_counts_in_the_last_cell() -> None:
+    curve = EpisodeCurve(10)
+    curve.add(11, 5.0, 1)
+    assert curve.result()["curve"]["return_mean"] == [*[None] * 9, 5.0]
+
+
 def test_the_final_score_is_the_mean_of_the_last_100_episodes() -> None:
     curve = EpisodeCurve(1000)
     assert curve.result()["final_score"] is None
