@@ -4,6 +4,7 @@ Each is ``torch.optim.SGD`` on a transformed gradient: momentum, dampening, Nest
 decay (added to the direction, so coupled) are SGD's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,11 @@ from alphagrad.normalization import tanh_argument, widened
 __all__ = ["NormalizedSGD", "SignSGD"]
 
 
-class _DirectionSGD(SGD):
+class _DirectionSGD(SGD, ABC):
     """SGD on ``_direction(gradient)`` instead of the gradient, which it leaves as it is."""
 
-    def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor:
-        raise AssertionError("each limit has a direction of its own")
+    @abstractmethod
+    def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor: ...
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -16,6 +16,7 @@ def test_first_example_is_short() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_example_runs(number: int) -> None:
+def test_example_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # an example may save a file
     code = compile(BLOCKS[number], f"{README.name}, Python block {number + 1}", "exec")
     exec(code, {"__name__": "__main__"})
