@@ -30,7 +30,17 @@ class DivergedError(Exception):
     """A loss, parameter or action became NaN or infinite; the text says which, in one line."""
 
 
-class EpisodeCurve(BaseCallback):
+class Resumable(BaseCallback):
+    """A callback whose ``STATE``, the names of its changing attributes, goes into checkpoints."""
+
+    STATE: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """What has changed since the start, by name."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+
+class EpisodeCurve(Resumable):
     """Returns and lengths of the training episodes, averaged over a grid of steps.
 
     Args:
@@ -38,6 +48,8 @@ class EpisodeCurve(BaseCallback):
             belongs to the cell in which it ended, or to the last one if that was later: SB3's PPO
             goes on to the end of a rollout.
     """
+
+    STATE = ("episodes", "returns", "lengths", "last")
 
     def __init__(self, total_steps: int) -> None:
         super().__init__()
@@ -81,18 +93,20 @@ class EpisodeCurve(BaseCallback):
         }
 
 
-class Evaluation(BaseCallback):
+class Evaluation(Resumable):
     """Evaluates the deterministic policy at evenly spaced steps, the last one at the end.
 
     The environment is seeded anew at each point, so that what was evaluated before plays no part.
 
     Args:
         environment: an environment of its own.
-        points: how many evaluations, at least 1.
+        points: how many evaluations.
         episodes: episodes of each.
         total_steps: length of the run in environment steps.
         seed: of the run.
     """
+
+    STATE = ("due", "steps", "returns")
 
     def __init__(
         self, environment: VecEnv, points: int, episodes: int, total_steps: int, seed: int
@@ -131,6 +145,8 @@ class Evaluation(BaseCallback):
             return_episode_rewards=True,
         )
         assert isinstance(returns, list)
+        if not np.isfinite(returns).all():
+            raise DivergedError(f"a return is not finite at step {self.num_timesteps}")
         self.steps.append(self.num_timesteps)
         self.returns.append([float(value) for value in returns])
         self.logger.record("evaluation/return_mean", float(np.mean(returns)))
@@ -140,14 +156,15 @@ class Evaluation(BaseCallback):
         return {"step": self.steps, "returns": self.returns}
 
 
-class DivergenceGuard(BaseCallback):
-    """Raises `DivergedError` as soon as a loss, an action or a parameter is not finite.
+class DivergenceGuard(Resumable):
+    """Raises `DivergedError` as soon as a loss, an action, a reward or a parameter is not finite.
 
-    Losses and actions are looked at in every step, parameters at least every ``PARAMETER_INTERVAL``
-    environment steps.
+    Losses, actions and rewards are looked at in every step, parameters at least every
+    ``PARAMETER_INTERVAL`` environment steps.
     """
 
     PARAMETER_INTERVAL = 1000
+    STATE = ("metrics", "next_check")
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,8 +172,9 @@ class DivergenceGuard(BaseCallback):
         self.next_check = 0
 
     def _on_step(self) -> bool:
-        if not np.isfinite(self.locals["actions"]).all():
-            raise DivergedError(f"an action is not finite at step {self.num_timesteps}")
+        for name in ("actions", "rewards"):
+            if not np.isfinite(self.locals[name]).all():
+                raise DivergedError(f"{name} are not finite at step {self.num_timesteps}")
         return True
 
     def _on_rollout_start(self) -> None:

@@ -104,6 +104,22 @@ class EvaluationConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When a run saves what it needs to go on after an interruption; no part of its identity.
+
+    Attributes:
+        points: how often, evenly spaced over the run; 0 turns checkpoints off.
+        minutes: save at least this often.
+        keep: leave the last checkpoints, and one of the end, when the record has been written.
+    """
+
+    __pydantic_config__ = STRICT
+    points: Index = 20
+    minutes: Positive = 10.0
+    keep: bool = False
+
+
+@dataclass
 class TrainConfig:
     """One run.
 
@@ -113,6 +129,7 @@ class TrainConfig:
         optimizer: ``name`` (the arm's label), ``_target_`` (a torch optimizer class) and its
             keyword arguments, less the learning rate, which is the algorithm's.
         evaluation: see `EvaluationConfig`.
+        checkpoint: see `CheckpointConfig`.
         protocol: the protocol's name, or null.
         total_steps: environment steps.
         seed: seeds everything random in the run.
@@ -125,6 +142,7 @@ class TrainConfig:
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     optimizer: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     protocol: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -134,7 +152,8 @@ class TrainConfig:
     def identified(self) -> dict[str, Any]:
         """What determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        del configuration["runs"], configuration["protocol"]
+        for setting in ("runs", "protocol", "checkpoint"):
+            del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
         configuration["device"] = resolve_device(self.device).type

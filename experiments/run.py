@@ -5,7 +5,8 @@
 - ``config.yaml``: the resolved configuration;
 - ``provenance.json``: versions, CPU, git commit and command;
 - ``status.json``: ``running``, ``completed``, ``diverged`` or ``failed``, and how far;
-- ``progress.csv``: SB3's training metrics;
+- ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
+- ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
 - ``record.json``: the outcome, written last (schema: results/README.md).
 """
@@ -89,16 +90,24 @@ class Run:
         """The run's record, if it has finished."""
         return read_json(self.folder / "record.json")
 
-    def start(self) -> None:
-        """Make the folder and write what is known before the first step."""
+    def start(self, interrupted: dict[str, Any] | None = None, step: int = 0) -> None:
+        """Make the folder and write what is known before the first step.
+
+        Args:
+            interrupted: the provenance of the run that goes on here, if one does.
+            step: from where it goes on.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "traceback.txt").unlink(missing_ok=True)
         write_text(
             self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
         )
-        self.provenance = {"started": self.started, "command": self.command, **_provenance()}
+        here = {"started": self.started, "command": self.command, **_provenance()}
+        self.provenance = interrupted or here | {"resumed": []}
+        if interrupted is not None:
+            self.provenance["resumed"].append({"step": step, **here})
         write_json(self.folder / "provenance.json", self.provenance)
-        self.report("running", 0)
+        self.report("running", step)
 
     def report(self, status: str, step: int, reason: str | None = None) -> None:
         """Write ``status.json``: the heartbeat, and at the end how the run ended."""

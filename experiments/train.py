@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import hydra
@@ -20,11 +20,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure as configure_logger
+from stable_baselines3.common.logger import Logger, make_output_format
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from alphagrad.sb3 import optimizers
-from experiments import algorithms, environments
+from experiments import algorithms, environments, snapshot
 from experiments.callbacks import (
     DivergedError,
     DivergenceGuard,
@@ -33,12 +34,13 @@ from experiments.callbacks import (
     Heartbeat,
     non_finite_parameter,
 )
-from experiments.config import ConfigurationError, exit_on_mistake, validate
+from experiments.checkpoints import Checkpoint, CheckpointFolder
+from experiments.config import ConfigurationError, TrainConfig, exit_on_mistake, validate
 from experiments.run import Run
 
 
 def train(run: Run, bar: bool = False) -> dict[str, Any]:
-    """Train once and write the record.
+    """Train, from the last checkpoint on if there is one, and write the record.
 
     Args:
         run: the run; its folder is made here, after all settings have been accepted.
@@ -58,28 +60,45 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
         model = algorithms.make(config, environment)
     except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
-    run.start()
-    model.set_logger(configure_logger(str(run.folder), ["csv"]))
+    callbacks = make_callbacks(config, gamma, environment)
+    checkpoints = CheckpointFolder(run.folder / "checkpoints")
+    earlier = checkpoints.load() if config.checkpoint.points else None
+    seconds, suffix = 0.0, ""
+    if earlier is None:
+        run.start()
+    else:
+        restore(earlier, model, callbacks)
+        seconds, suffix = earlier["seconds"], f"-from-{model.num_timesteps}"
+        run.start(earlier["provenance"], model.num_timesteps)
+    csv = make_output_format("csv", str(run.folder), suffix)
+    model.set_logger(Logger(str(run.folder), [csv]))
 
-    curve = EpisodeCurve(config.total_steps)
-    guard = DivergenceGuard()
+    begin = time.perf_counter() - seconds
     heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
-    evaluation = Evaluation(
-        environments.make_evaluation(config.environment, gamma, environment),
-        points=config.evaluation.points,
-        episodes=config.evaluation.episodes,
-        total_steps=config.total_steps,
-        seed=config.seed,
+
+    def save() -> None:
+        state = {
+            "training": snapshot.take(model),
+            "callbacks": [snapshot.encode(callback.state()) for callback in callbacks],
+            "provenance": run.provenance,
+            "seconds": time.perf_counter() - begin,
+        }
+        checkpoints.save(model.num_timesteps, state)
+
+    checkpoint = Checkpoint(
+        save,
+        interval=max(config.total_steps // max(config.checkpoint.points, 1), 1),
+        seconds=60 * config.checkpoint.minutes,
     )
     status, reason = "completed", None
-    begin = time.perf_counter()
     try:
         with heartbeat:
             model.learn(
-                config.total_steps,
-                callback=[curve, guard, evaluation, heartbeat],
+                config.total_steps - model.num_timesteps,
+                callback=[*callbacks, heartbeat, *[checkpoint] * bool(config.checkpoint.points)],
                 # In rollouts for on-policy algorithms, in episodes for the others.
                 log_interval=1 if isinstance(model, OnPolicyAlgorithm) else 10,
+                reset_num_timesteps=False,
             )
     except DivergedError as error:
         status, reason = "diverged", str(error)
@@ -93,16 +112,50 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
     seconds = time.perf_counter() - begin
     outcome = {
         "steps": model.num_timesteps,
-        **curve.result(),
-        "evaluation": evaluation.result(),
-        "metrics": guard.metrics,
+        **callbacks.curve.result(),
+        "evaluation": callbacks.evaluation.result(),
+        "metrics": callbacks.guard.metrics,
         "optimizer": measure_optimizer(model),
         "timing": {
             "wall_seconds": round(seconds, 2),
             "steps_per_second": round(model.num_timesteps / seconds, 1),
         },
     }
-    return run.finish(status, reason, outcome)
+    record = run.finish(status, reason, outcome)
+    if config.checkpoint.keep:
+        save()
+    else:
+        checkpoints.delete()
+    return record
+
+
+class Callbacks(NamedTuple):
+    """What observes a training, in the order in which it is called."""
+
+    guard: DivergenceGuard
+    curve: EpisodeCurve
+    evaluation: Evaluation
+
+
+def make_callbacks(config: TrainConfig, gamma: float, environment: DummyVecEnv) -> Callbacks:
+    """The callbacks of a run, as they are before its first step."""
+    evaluation = Evaluation(
+        environments.make_evaluation(config.environment, gamma, environment),
+        points=config.evaluation.points,
+        episodes=config.evaluation.episodes,
+        total_steps=config.total_steps,
+        seed=config.seed,
+    )
+    return Callbacks(DivergenceGuard(), EpisodeCurve(config.total_steps), evaluation)
+
+
+def restore(checkpoint: dict[str, Any], model: BaseAlgorithm, callbacks: Callbacks) -> None:
+    """Bring a newly made training to where a checkpoint was taken."""
+    complete = snapshot.put(checkpoint["training"], model)
+    if not complete:
+        print("the environment's state cannot be kept: its episode begins anew", file=sys.stderr)
+    for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
+        vars(callback).update(snapshot.decode(state))
 
 
 def measure_optimizer(model: BaseAlgorithm) -> dict[str, int]:

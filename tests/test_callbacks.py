@@ -102,9 +102,11 @@ def test_the_guard_names_a_loss_and_keeps_the_last_good_metrics() -> None:
     assert guard.metrics["train/loss"] == 0.25
 
 
-def test_the_guard_sees_an_action_that_is_not_finite() -> None:
+@pytest.mark.parametrize("name", ["actions", "rewards"])
+def test_the_guard_sees_an_action_or_a_reward_that_is_not_finite(name: str) -> None:
     guard = DivergenceGuard()
-    guard.locals = {"actions": np.array([[0.0, np.nan]])}
+    guard.locals = {"actions": np.zeros((1, 2)), "rewards": np.zeros(1)}
+    guard.locals[name][0] = np.nan
     guard.model = SimpleNamespace(num_timesteps=7)  # type: ignore[assignment]
-    with pytest.raises(DivergedError, match="an action is not finite"):
+    with pytest.raises(DivergedError, match=f"{name} are not finite"):
         guard._on_step()

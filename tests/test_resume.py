@@ -1,0 +1,131 @@
+"""A run that is killed goes on by itself, and ends with the same bits as one that was not."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.checkpoints import CheckpointFolder
+
+ROOT = Path(__file__).parents[1]
+RUNS = {
+    "dqn_cartpole": ["total_steps=6000", "algorithm.learning_starts=500"],
+    "td3_hopper": ["total_steps=1500", "algorithm.learning_starts=500"],
+    "ppo_halfcheetah": ["total_steps=12500", "algorithm.n_epochs=1"],
+}
+
+
+def command(folder: Path, protocol: str, *more: str) -> list[str]:
+    return [
+        *[sys.executable, "-m", "experiments.train", f"protocol={protocol}", f"runs={folder}"],
+        *["optimizer=alphagrad", "optimizer.alpha=10", "seed=1", *RUNS[protocol]],
+        *["evaluation.points=3", "evaluation.episodes=1", "checkpoint.keep=true", *more],
+    ]
+
+
+def kill_at(arguments: list[str], folder: Path, step: int) -> None:
+    """Start a run and kill it as soon as it has a checkpoint from ``step`` or later."""
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        steps = [int(path.name.split("-")[1]) for path in folder.glob("*/checkpoints/step-*.pt")]
+        if steps and max(steps) >= step:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record without what may differ, and the training at its end."""
+    record = json.loads(next(folder.glob("*/record.json")).read_text())
+    del record["timing"]
+    record["provenance"] = {"resumed": record["provenance"]["resumed"]}
+    checkpoint = CheckpointFolder(next(folder.glob("*/checkpoints"))).load()
+    assert checkpoint is not None
+    return record, checkpoint["training"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", RUNS)
+def test_a_killed_run_ends_with_the_same_bits(protocol: str, tmp_path: Path) -> None:
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    total = int(RUNS[protocol][0].partition("=")[2])
+    subprocess.run(command(undisturbed, protocol), cwd=ROOT, check=True, capture_output=True)
+    generator = random.Random(protocol)
+    first, second = sorted(generator.uniform(0.05, 0.8) * total for _ in range(2))
+    kill_at(command(killed, protocol), killed, int(first))
+    kill_at(command(killed, protocol), killed, int(second))
+    subprocess.run(command(killed, protocol), cwd=ROOT, check=True, capture_output=True)
+
+    expected, expected_training = outcome(undisturbed)
+    record, training = outcome(killed)
+    resumed = record["provenance"].pop("resumed")
+    assert expected["provenance"].pop("resumed") == []
+    assert 1 <= len(resumed) <= 2
+    assert all(0 < resumption["step"] < total for resumption in resumed)
+    assert record == expected
+    assert_same_bits(without_times(training), without_times(expected_training))
+
+
+def without_times(training: dict[str, Any]) -> dict[str, Any]:
+    """The training without what only times it: starts, and the episodes' durations."""
+    attributes = training["attributes"]["dict"]
+    del attributes["start_time"], attributes["_num_timesteps_at_start"]
+    for info in attributes["ep_info_buffer"]["deque"]:
+        del info["dict"]["t"]
+    for layers in training["environments"]:
+        for layer in layers:
+            for name in ("t_start", "episode_times"):
+                layer["attributes"]["dict"].pop(name, None)
+    return training
+
+
+def assert_same_bits(value: Any, expected: Any, path: str = "training") -> None:
+    if isinstance(expected, torch.Tensor):
+        assert torch.equal(value, expected), path
+    elif isinstance(expected, dict):
+        assert value.keys() == expected.keys(), path
+        for key in expected:
+            assert_same_bits(value[key], expected[key], f"{path}.{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(value) == len(expected), path
+        for index, pair in enumerate(zip(value, expected, strict=True)):
+            assert_same_bits(*pair, f"{path}[{index}]")
+    else:
+        assert value == expected, path
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    assert folder.load() is None
+    for step in (100, 200, 300):
+        folder.save(step, {"step": step, "values": torch.arange(step)})
+    newest, older = folder.paths()
+    assert folder.load() == {"step": 300, "values": pytest.approx(torch.arange(300))}
+
+    newest.write_bytes(newest.read_bytes()[:-10])
+    loaded = folder.load()
+    assert loaded is not None
+    assert loaded["step"] == 200
+    assert f"{newest}: damaged" in capsys.readouterr().err
+
+    content = bytearray(older.read_bytes())
+    content[len(content) // 2] ^= 1
+    older.write_bytes(content)
+    assert folder.load() is None
+    folder.delete()
+    assert not folder.folder.exists()
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, {"path": Path("anything but plain data")})
+    with pytest.raises(Exception, match="Weights only load failed"):
+        folder.load()
