@@ -90,12 +90,16 @@ class Run:
         """The run's record, if it has finished."""
         return read_json(self.folder / "record.json")
 
-    def start(self, interrupted: dict[str, Any] | None = None, step: int = 0) -> None:
+    def start(
+        self,
+        interrupted: dict[str, Any] | None = None,
+        resumption: dict[str, Any] | None = None,
+    ) -> None:
         """Make the folder and write what is known before the first step.
 
         Args:
             interrupted: the provenance of the run that goes on here, if one does.
-            step: from where it goes on.
+            resumption: the ``step`` from which it goes on, and whether with the ``same_episodes``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "traceback.txt").unlink(missing_ok=True)
@@ -104,10 +108,10 @@ class Run:
         )
         here = {"started": self.started, "command": self.command, **_provenance()}
         self.provenance = interrupted or here | {"resumed": []}
-        if interrupted is not None:
-            self.provenance["resumed"].append({"step": step, **here})
+        if resumption is not None:
+            self.provenance["resumed"].append(resumption | here)
         write_json(self.folder / "provenance.json", self.provenance)
-        self.report("running", step)
+        self.report("running", resumption["step"] if resumption else 0)
 
     def report(self, status: str, step: int, reason: str | None = None) -> None:
         """Write ``status.json``: the heartbeat, and at the end how the run ended."""

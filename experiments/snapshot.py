@@ -1,11 +1,15 @@
 """The state of a training between two rollouts, as plain data that goes back in bit by bit.
 
 A snapshot is nested dicts, lists and tuples of numbers, strings and tensors: `torch.load` reads it
-with ``weights_only=True``, which runs no code. Everything random and everything that changes is in
-it: the policy, the optimizers, the replay buffer, SB3's counters, the environments with their
-wrappers and simulators, and all random generators.
+with ``weights_only=True``, which runs no code. One exception: an environment whose attributes are
+not all plain data is pickled, into bytes within the snapshot, and unpickled when it is put back.
+MuJoCo's and the classic control environments never are.
+
+Everything that changes is in it: the policy, the optimizers, the replay buffer, SB3's counters, the
+environments with their wrappers and simulators, and all random generators.
 """
 
+import pickle
 import random
 from collections import deque
 from typing import Any
@@ -54,7 +58,7 @@ def encode(value: Any) -> Any:
             return [encode(item) for item in value]
         case tuple():
             return tuple(encode(item) for item in value)
-        case dict() if all(isinstance(key, str) for key in value):
+        case dict() if all(isinstance(key, str | int) for key in value):
             return {"dict": {key: encode(item) for key, item in value.items()}}
     raise NoSnapshotError(type(value).__name__)
 
@@ -166,31 +170,40 @@ def _put_replay_buffer(state: Snapshot | None, model: BaseAlgorithm) -> None:
 def _take_environment(environment: Environment) -> list[Snapshot] | None:
     """The state of each wrapper, from the outermost to the environment itself.
 
-    None if the environment has an attribute that is no plain data: then its episode cannot be
-    continued. A MuJoCo simulation is kept as its full integration state, since pickling it, as
-    Gymnasium does, starts it anew.
+    None if the environment can neither be written as plain data nor pickled: then its episode
+    cannot be continued. A MuJoCo simulation is kept as its full integration state, since pickling
+    it, as Gymnasium does, starts it anew.
     """
     layers: list[Snapshot] = []
     while isinstance(environment, gym.Wrapper):
         layers.append({"attributes": _plain_attributes(environment)})
         environment = environment.env
     layer: Snapshot = {}
-    changing = {name: value for name, value in vars(environment).items() if name not in FIXED}
+    changing = {
+        name: value
+        for name, value in vars(environment).items()
+        if name not in FIXED and not isinstance(value, gym.Space)
+    }
     if isinstance(environment, MujocoEnv):
         layer["simulation"] = torch.from_numpy(_simulation(environment))
         del changing["model"], changing["data"]
     try:
-        layer["attributes"] = encode(
-            {k: v for k, v in changing.items() if not isinstance(v, gym.Space)}
-        )
+        layer["attributes"] = encode(changing)
     except NoSnapshotError:
-        return None
+        try:
+            layer["pickled"] = torch.tensor(list(pickle.dumps(changing)), dtype=torch.uint8)
+        except Exception:  # whatever an attribute's own code raises: it cannot be kept
+            return None
     return [*layers, layer]
 
 
 def _put_environment(layers: list[Snapshot], environment: Environment) -> None:
     for layer in layers:
-        for name, value in decode(layer["attributes"]).items():
+        if "pickled" in layer:
+            attributes = pickle.loads(layer["pickled"].numpy().tobytes())
+        else:
+            attributes = decode(layer["attributes"])
+        for name, value in attributes.items():
             if isinstance(value, RunningMeanStd):
                 # In place: the evaluation's environment reads the same statistics.
                 vars(getattr(environment, name)).update(vars(value))

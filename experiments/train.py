@@ -67,9 +67,12 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
     if earlier is None:
         run.start()
     else:
-        restore(earlier, model, callbacks)
+        complete = snapshot.put(earlier["training"], model)
+        for callback, state in zip(callbacks, earlier["callbacks"], strict=True):
+            vars(callback).update(snapshot.decode(state))
         seconds, suffix = earlier["seconds"], f"-from-{model.num_timesteps}"
-        run.start(earlier["provenance"], model.num_timesteps)
+        resumption = {"step": model.num_timesteps, "same_episodes": complete}
+        run.start(earlier["provenance"], resumption)
     csv = make_output_format("csv", str(run.folder), suffix)
     model.set_logger(Logger(str(run.folder), [csv]))
 
@@ -147,15 +150,6 @@ def make_callbacks(config: TrainConfig, gamma: float, environment: DummyVecEnv) 
         seed=config.seed,
     )
     return Callbacks(DivergenceGuard(), EpisodeCurve(config.total_steps), evaluation)
-
-
-def restore(checkpoint: dict[str, Any], model: BaseAlgorithm, callbacks: Callbacks) -> None:
-    """Bring a newly made training to where a checkpoint was taken."""
-    complete = snapshot.put(checkpoint["training"], model)
-    if not complete:
-        print("the environment's state cannot be kept: its episode begins anew", file=sys.stderr)
-    for callback, state in zip(callbacks, checkpoint["callbacks"], strict=True):
-        vars(callback).update(snapshot.decode(state))
 
 
 def measure_optimizer(model: BaseAlgorithm) -> dict[str, int]:

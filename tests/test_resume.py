@@ -68,6 +68,7 @@ def test_a_killed_run_ends_with_the_same_bits(protocol: str, tmp_path: Path) -> 
     assert expected["provenance"].pop("resumed") == []
     assert 1 <= len(resumed) <= 2
     assert all(0 < resumption["step"] < total for resumption in resumed)
+    assert all(resumption["same_episodes"] for resumption in resumed)
     assert record == expected
     assert_same_bits(without_times(training), without_times(expected_training))
 
