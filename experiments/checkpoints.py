@@ -42,11 +42,14 @@ class CheckpointFolder:
         digest = hashlib.sha256(content).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".writing"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / f"step-{step:012d}-{digest}.pt")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / f"step-{step:012d}-{digest}.pt")
+        finally:
+            temporary.unlink(missing_ok=True)
         for path in self.paths()[KEPT:]:
             path.unlink()
 

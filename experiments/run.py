@@ -17,6 +17,8 @@ import platform
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from experiments.config import TrainConfig
@@ -67,6 +70,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
+class RunBusyError(Exception):
+    """Another process holds the run's lock; the text is one line that names the folder."""
+
+
 class Run:
     """One run's folder and the files in it.
 
@@ -90,18 +97,34 @@ class Run:
         """The run's record, if it has finished."""
         return read_json(self.folder / "record.json")
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the run; the folder is made if there is none.
+
+        The lock is a ``flock`` on a file in the folder, so it dies with its process, however that
+        ends. Between machines it holds where the file system passes such locks on, as NFS 4 does.
+
+        Raises:
+            RunBusyError: if another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise RunBusyError(f"{self.folder}: another process is at work on it") from error
+
     def start(
         self,
         interrupted: dict[str, Any] | None = None,
         resumption: dict[str, Any] | None = None,
     ) -> None:
-        """Make the folder and write what is known before the first step.
+        """Write what is known before the first step.
 
         Args:
             interrupted: the provenance of the run that goes on here, if one does.
             resumption: the ``step`` from which it goes on, and whether with the ``same_episodes``.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "traceback.txt").unlink(missing_ok=True)
         write_text(
             self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
@@ -135,19 +158,19 @@ class Run:
         write_text(self.folder / "traceback.txt", traceback)
         self.report("failed", self.status.get("step", 0), reason)
 
-    def finish(self, status: str, reason: str | None, outcome: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, diverged: str | None, outcome: dict[str, Any]) -> dict[str, Any]:
         """Write and return the record.
 
         Args:
-            status: ``completed`` or ``diverged``.
-            reason: what diverged.
-            outcome: the record's fields from ``steps`` on, less the provenance.
+            diverged: what diverged, if something did.
+            outcome: the record's fields from ``steps`` to ``timing``.
         """
+        status = "diverged" if diverged else "completed"
         record = {
             "schema_version": SCHEMA_VERSION,
             "identity": self.identity,
             "status": status,
-            "reason": reason,
+            "reason": diverged,
             "arm": self.config.optimizer["name"],
             "seed": self.config.seed,
             "configuration": self.config.identified() | {"protocol": self.config.protocol},
@@ -155,7 +178,7 @@ class Run:
             "provenance": self.provenance | {"finished": _now()},
         }
         write_json(self.folder / "record.json", record)
-        self.report(status, outcome["steps"], reason)
+        self.report(status, outcome["steps"], diverged)
         return record
 
 

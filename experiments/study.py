@@ -1,11 +1,15 @@
-"""A study: arms x seeds, less the runs that have a record, through a Hydra launcher.
+"""A study: arms x seeds, less the runs that have a record, each in a process of its own.
 
 python -m experiments.study study=ppo scale=quick
 """
 
+import os
+import signal
+import subprocess
 import sys
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,14 +17,8 @@ from typing import Annotated
 
 import hydra
 from hydra import compose
-from hydra._internal.callbacks import Callbacks
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -32,8 +30,7 @@ from experiments.config import (
     typed,
     validate,
 )
-from experiments.run import Run, write_json
-from experiments.train import composed_run, execute
+from experiments.run import REPOSITORY, Run, write_json
 
 
 @dataclass
@@ -81,6 +78,8 @@ class StudyRunConfig:
         scale: ``paper``, or ``quick``, whose results go to a folder of their own.
         overrides: further Hydra overrides for every run, as ``overrides=["device=cuda"]``.
         fresh: run again what has a record under ``results``, but not what has one under ``runs``.
+        retry: ``failed`` tries again what has failed before; ``none`` leaves it out.
+        workers: runs at a time; null is one for each core that this process may use.
         results: the folder of the records that count.
         runs: the folder of the runs' folders.
     """
@@ -90,6 +89,8 @@ class StudyRunConfig:
     scale: Annotated[str, Field(pattern="^(paper|quick)$")] = "paper"
     overrides: list[str] = field(default_factory=list)
     fresh: bool = False
+    retry: Annotated[str, Field(pattern="^(none|failed)$")] = "none"
+    workers: Count | None = None
     results: str = "results"
     runs: str = "runs"
 
@@ -148,21 +149,46 @@ def members(config: StudyRunConfig) -> list[Member]:
     return found
 
 
-def make_launcher(launcher: DictConfig) -> Launcher:
-    """Hydra's launcher, for jobs of ``experiments.train`` that no single product describes."""
-    master = compose("train", return_hydra_config=True)
-    with open_dict(master):
-        master.hydra.launcher = launcher
-        master.hydra.callbacks = {}  # the study has checked its runs
-    context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks(master))
-    return Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=run_member, config=master
-    )
+def run_processes(missing: list[Member], workers: int) -> None:
+    """Do each run in a process of its own, ``workers`` at a time.
+
+    A process that the system kills, for want of memory say, takes no other run with it: the run is
+    marked as failed, and goes on from its last checkpoint when it is tried again.
+    """
+    waiting = deque(missing)
+    running: list[tuple[Member, subprocess.Popen[bytes]]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(start_process(waiting.popleft()))
+            for member, process in running:
+                if process.poll() not in (None, 0) and member.run.status["status"] != "failed":
+                    member.run.fail(f"its process ended with {exit_name(process.returncode)}", "")
+            running = [(member, process) for member, process in running if process.poll() is None]
+            time.sleep(0.1)
+    finally:
+        for _, process in running:
+            process.terminate()
+        for _, process in running:
+            process.wait()
 
 
-def run_member(composed: DictConfig) -> None:
-    """One job. It prints nothing, which would break the study's line: its folder tells all."""
-    execute(composed_run(composed))
+def start_process(member: Member) -> tuple[Member, "subprocess.Popen[bytes]"]:
+    """Start a run; what it prints goes to ``output.txt`` in its folder."""
+    folder = member.run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    member.run.report("running", 0)
+    command = [sys.executable, "-m", "experiments.train", *member.overrides]
+    with (folder / "output.txt").open("ab") as output:
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    return member, process
+
+
+def exit_name(code: int) -> str:
+    """An exit code in words."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 class Watch(threading.Thread):
@@ -245,7 +271,7 @@ class Watch(threading.Thread):
         self.join()
 
 
-def run_study(config: StudyRunConfig, launcher: DictConfig) -> bool:
+def run_study(config: StudyRunConfig) -> bool:
     """Do the runs that have no record yet; whether all have one now.
 
     Raises:
@@ -254,17 +280,24 @@ def run_study(config: StudyRunConfig, launcher: DictConfig) -> bool:
     found = members(config)
     label = f"{config.study.name} ({config.scale} scale)"
     missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
+    failed = [m for m in missing if m.run.status.get("status") == "failed"]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
+    if failed and config.retry == "none":
+        print(f"{len(failed)} runs failed before and are left out; retry=failed tries them again")
+        missing = [member for member in missing if member not in failed]
     if missing:
         try:
-            with Watch(label, len(found), missing):
-                make_launcher(launcher).launch([m.overrides for m in missing], initial_job_idx=0)
+            with Watch(label, len(found) - len(failed) * (config.retry == "none"), missing):
+                run_processes(missing, config.workers or len(os.sched_getaffinity(0)))
         except KeyboardInterrupt:
             print("interrupted; what has finished is kept, and the same command goes on")
             sys.exit(130)
     without = [member.run for member in found if not member.record.exists()]
     for run in without:
-        print(f"no record: {run.folder}: {run.status.get('reason')}", file=sys.stderr)
+        reason = run.status.get("reason") or "another process is at work on it"
+        print(f"no record: {run.folder}: {reason}", file=sys.stderr)
+    if without:
+        print("to try failed runs again, add retry=failed", file=sys.stderr)
     return not without
 
 
@@ -272,8 +305,8 @@ def run_study(config: StudyRunConfig, launcher: DictConfig) -> bool:
 def main(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if a run has no record."""
     with exit_on_mistake():
-        config = typed("", StudyRunConfig, OmegaConf.to_container(composed, throw_on_missing=True))
-        finished = run_study(config, HydraConfig.get().launcher)
+        container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        finished = run_study(typed("", StudyRunConfig, container))
     sys.exit(0 if finished else 1)
 
 

@@ -3,15 +3,13 @@
 python -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 seed=3
 """
 
+import contextlib
 import shlex
 import sys
-import time
 import traceback
-from typing import Any, NamedTuple
+from typing import Any
 
-import gymnasium as gym
 import hydra
-import torch
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
@@ -19,24 +17,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, make_output_format
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
 
-from alphagrad.sb3 import optimizers
-from experiments import algorithms, environments, snapshot
-from experiments.callbacks import (
-    DivergedError,
-    DivergenceGuard,
-    EpisodeCurve,
-    Evaluation,
-    Heartbeat,
-    non_finite_parameter,
-)
+from experiments.callbacks import Heartbeat
 from experiments.checkpoints import Checkpoint, CheckpointFolder
-from experiments.config import ConfigurationError, TrainConfig, exit_on_mistake, validate
-from experiments.run import Run
+from experiments.config import ConfigurationError, exit_on_mistake, validate
+from experiments.run import Run, RunBusyError
+from experiments.training import Training
 
 
 def train(run: Run, bar: bool = False) -> dict[str, Any]:
@@ -51,119 +38,44 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
 
     Raises:
         ConfigurationError: if Gymnasium or SB3 refuses the settings.
+        RunBusyError: if another process is at work on the run.
         Exception: whatever interrupts the training, but for a divergence.
     """
     config = run.config
-    gamma = config.algorithm.get("gamma", 0.99)
-    try:
-        environment = environments.make_vector(config.environment, gamma)
-        model = algorithms.make(config, environment)
-    except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
-        raise ConfigurationError(str(error)) from error
-    callbacks = make_callbacks(config, gamma, environment)
+    training = Training(config)
+    model = training.model
     checkpoints = CheckpointFolder(run.folder / "checkpoints")
-    earlier = checkpoints.load() if config.checkpoint.points else None
-    seconds, suffix = 0.0, ""
-    if earlier is None:
-        run.start()
-    else:
-        complete = snapshot.put(earlier["training"], model)
-        for callback, state in zip(callbacks, earlier["callbacks"], strict=True):
-            vars(callback).update(snapshot.decode(state))
-        seconds, suffix = earlier["seconds"], f"-from-{model.num_timesteps}"
-        resumption = {"step": model.num_timesteps, "same_episodes": complete}
-        run.start(earlier["provenance"], resumption)
-    csv = make_output_format("csv", str(run.folder), suffix)
-    model.set_logger(Logger(str(run.folder), [csv]))
-
-    begin = time.perf_counter() - seconds
-    heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
 
     def save() -> None:
-        state = {
-            "training": snapshot.take(model),
-            "callbacks": [snapshot.encode(callback.state()) for callback in callbacks],
-            "provenance": run.provenance,
-            "seconds": time.perf_counter() - begin,
-        }
+        state = {"training": training.state(), "provenance": run.provenance}
         checkpoints.save(model.num_timesteps, state)
 
-    checkpoint = Checkpoint(
-        save,
-        interval=max(config.total_steps // max(config.checkpoint.points, 1), 1),
-        seconds=60 * config.checkpoint.minutes,
-    )
-    status, reason = "completed", None
-    try:
+    with run.lock():
+        if run.record is not None:  # another process has just finished it
+            return run.record
+        earlier = checkpoints.load() if config.checkpoint.points else None
+        if earlier is None:
+            run.start()
+            suffix = ""
+        else:
+            same_episodes = training.restore(earlier["training"])
+            resumption = {"step": model.num_timesteps, "same_episodes": same_episodes}
+            run.start(earlier["provenance"], resumption)
+            suffix = f"-from-{model.num_timesteps}"
+        csv = make_output_format("csv", str(run.folder), suffix)
+        model.set_logger(Logger(str(run.folder), [csv]))
+
+        heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
+        interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
+        checkpoint = Checkpoint(save, interval, seconds=60 * config.checkpoint.minutes)
         with heartbeat:
-            model.learn(
-                config.total_steps - model.num_timesteps,
-                callback=[*callbacks, heartbeat, *[checkpoint] * bool(config.checkpoint.points)],
-                # In rollouts for on-policy algorithms, in episodes for the others.
-                log_interval=1 if isinstance(model, OnPolicyAlgorithm) else 10,
-                reset_num_timesteps=False,
-            )
-    except DivergedError as error:
-        status, reason = "diverged", str(error)
-    except Exception as error:
-        # Not every NaN reaches the guard: some raise where they are first used.
-        parameter = non_finite_parameter(model)
-        if parameter is None:
-            raise
-        status = "diverged"
-        reason = f"{parameter} is not finite at step {model.num_timesteps} ({type(error).__name__})"
-    seconds = time.perf_counter() - begin
-    outcome = {
-        "steps": model.num_timesteps,
-        **callbacks.curve.result(),
-        "evaluation": callbacks.evaluation.result(),
-        "metrics": callbacks.guard.metrics,
-        "optimizer": measure_optimizer(model),
-        "timing": {
-            "wall_seconds": round(seconds, 2),
-            "steps_per_second": round(model.num_timesteps / seconds, 1),
-        },
-    }
-    record = run.finish(status, reason, outcome)
-    if config.checkpoint.keep:
-        save()
-    else:
-        checkpoints.delete()
-    return record
-
-
-class Callbacks(NamedTuple):
-    """What observes a training, in the order in which it is called."""
-
-    guard: DivergenceGuard
-    curve: EpisodeCurve
-    evaluation: Evaluation
-
-
-def make_callbacks(config: TrainConfig, gamma: float, environment: DummyVecEnv) -> Callbacks:
-    """The callbacks of a run, as they are before its first step."""
-    evaluation = Evaluation(
-        environments.make_evaluation(config.environment, gamma, environment),
-        points=config.evaluation.points,
-        episodes=config.evaluation.episodes,
-        total_steps=config.total_steps,
-        seed=config.seed,
-    )
-    return Callbacks(DivergenceGuard(), EpisodeCurve(config.total_steps), evaluation)
-
-
-def measure_optimizer(model: BaseAlgorithm) -> dict[str, int]:
-    """Optimized elements, and the bytes of optimizer state that grow with them."""
-    parameters = state_bytes = 0
-    for optimizer in optimizers(model).values():
-        parameters += sum(p.numel() for group in optimizer.param_groups for p in group["params"])
-        for state in optimizer.state.values():
-            state_bytes += sum(
-                value.nbytes
-                for name, value in state.items()
-                if isinstance(value, torch.Tensor) and name != "step"
-            )
-    return {"parameters": parameters, "state_bytes": state_bytes}
+            diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
+        record = run.finish(diverged, training.outcome())
+        if config.checkpoint.keep:
+            save()
+        else:
+            checkpoints.delete()
+        return record
 
 
 def execute(run: Run, bar: bool = False) -> str:
@@ -182,9 +94,12 @@ def execute(run: Run, bar: bool = False) -> str:
         record = train(run, bar)
     except ConfigurationError:
         raise
+    except RunBusyError as error:
+        return str(error)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        run.fail(reason, traceback.format_exc())
+        with contextlib.suppress(OSError):  # the disk may be full
+            run.fail(reason, traceback.format_exc())
         return f"{run.folder}: failed: {reason} (see traceback.txt there)"
     return summary(record, run)
 

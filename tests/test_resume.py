@@ -47,7 +47,7 @@ def outcome(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     record["provenance"] = {"resumed": record["provenance"]["resumed"]}
     checkpoint = CheckpointFolder(next(folder.glob("*/checkpoints"))).load()
     assert checkpoint is not None
-    return record, checkpoint["training"]
+    return record, checkpoint["training"]["snapshot"]
 
 
 @pytest.mark.slow

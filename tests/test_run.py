@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 import yaml
 
 from experiments.config import EnvironmentConfig, TrainConfig
-from experiments.run import Run, read_json, write_json, write_text
+from experiments.run import Run, RunBusyError, read_json, write_json, write_text
 
 
 def make_run(folder: Path, **changes: Any) -> Run:
@@ -45,12 +47,13 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     run = make_run(tmp_path, seed=3)
     assert run.record is None
     assert run.status == {}
+    run.folder.mkdir()
     run.start()
     assert run.status["status"] == "running"
     run.report("running", 500)
     assert run.status["step"] == 500
     assert yaml.safe_load((run.folder / "config.yaml").read_text())["seed"] == 3
-    record = run.finish("completed", None, {"steps": 1000, "final_score": None})
+    record = run.finish(None, {"steps": 1000, "final_score": None})
     assert run.record == record
     assert run.status["status"] == "completed"
     assert record["schema_version"] == 1
@@ -67,6 +70,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
 
 def test_a_failure_keeps_step_reason_and_traceback_until_the_next_start(tmp_path: Path) -> None:
     run = make_run(tmp_path)
+    run.folder.mkdir()
     run.start()
     run.report("running", 123)
     run.fail("OSError: no space", "Traceback ...")
@@ -76,3 +80,23 @@ def test_a_failure_keeps_step_reason_and_traceback_until_the_next_start(tmp_path
     assert (run.folder / "traceback.txt").read_text() == "Traceback ..."
     run.start()
     assert not (run.folder / "traceback.txt").exists()
+
+
+def test_a_run_is_locked_by_one_process_and_free_when_that_dies(tmp_path: Path) -> None:
+    code = (
+        "import sys, experiments.run, tests.test_run as t; from pathlib import Path\n"
+        "with t.make_run(Path(sys.argv[1])).lock(): print('locked', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    holder = subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"locked\n"
+    run = make_run(tmp_path)
+    with pytest.raises(RunBusyError, match=str(run.folder)), run.lock():
+        pass
+    holder.kill()
+    holder.communicate()
+    with run.lock(), pytest.raises(RunBusyError), make_run(tmp_path).lock():
+        pass

@@ -1,6 +1,7 @@
 """A study, as a user starts it, interrupts it and starts it again."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -133,7 +134,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
 
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_finish(tmp_path: Path) -> None:
-    # A folder where a file has to be: this one run cannot write.
+    # A folder where a file has to be: this one run cannot write, until it is gone.
     [*_, last] = members(composed("study=dqn", "scale=quick", f"runs={tmp_path}/runs", TINY))
     (last.run.folder / "progress.csv").mkdir(parents=True)
     process = start(tmp_path)
@@ -141,4 +142,36 @@ def test_a_failed_run_is_named_and_the_others_finish(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "5 of 6 runs done, 0 running, 1 failed" in output
     assert f"no record: {last.run.folder}: IsADirectoryError" in errors
+    assert "retry=failed" in errors
     assert "Traceback" not in errors
+
+    (last.run.folder / "progress.csv").rmdir()
+    process = start(tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "1 runs failed before and are left out" in output
+    process = start(tmp_path, "retry=failed")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "6 of 6 runs done" in output
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_own_run_only_and_that_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path, "workers=1", "study.quick.seeds=1")
+    killed = None
+    while killed is None:
+        for checkpoint in (tmp_path / "runs").glob("*/checkpoints/step-*.pt"):
+            killed = checkpoint.parents[1]
+            worker = subprocess.check_output(["pgrep", "-P", str(process.pid)], text=True)
+            os.kill(int(worker), signal.SIGKILL)
+            break
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "2 of 3 runs done, 0 running, 1 failed" in output
+    assert f"no record: {killed}: its process ended with SIGKILL" in errors
+    process = start(tmp_path, "retry=failed", "study.quick.seeds=1")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    record = json.loads((killed / "record.json").read_text())
+    assert [resumption["same_episodes"] for resumption in record["provenance"]["resumed"]] == [True]

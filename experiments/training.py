@@ -1,0 +1,138 @@
+"""One training: a model, its environments and what observes them, which can stop and go on."""
+
+import time
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from alphagrad.sb3 import optimizers
+from experiments import algorithms, environments, snapshot
+from experiments.callbacks import (
+    DivergedError,
+    DivergenceGuard,
+    EpisodeCurve,
+    Evaluation,
+    non_finite_parameter,
+)
+from experiments.config import ConfigurationError, TrainConfig
+
+
+class Observers(NamedTuple):
+    """The callbacks whose state belongs to a training, in the order in which they are called."""
+
+    guard: DivergenceGuard
+    curve: EpisodeCurve
+    evaluation: Evaluation
+
+
+class Training:
+    """A training before its first step.
+
+    Args:
+        config: the validated configuration.
+
+    Raises:
+        ConfigurationError: if Gymnasium or SB3 refuses the settings.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        gamma = config.algorithm.get("gamma", 0.99)
+        try:
+            environment = environments.make_vector(config.environment, gamma)
+            self.model = algorithms.make(config, environment)
+        except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
+        evaluation = Evaluation(
+            environments.make_evaluation(config.environment, gamma, environment),
+            points=config.evaluation.points,
+            episodes=config.evaluation.episodes,
+            total_steps=config.total_steps,
+            seed=config.seed,
+        )
+        self.observers = Observers(DivergenceGuard(), EpisodeCurve(config.total_steps), evaluation)
+        self.begin = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, as nested plain data and tensors."""
+        return {
+            "snapshot": snapshot.take(self.model),
+            "observers": [snapshot.encode(observer.state()) for observer in self.observers],
+            "seconds": time.perf_counter() - self.begin,
+        }
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go to where `state` was called.
+
+        Returns:
+            Whether in the same episodes; if not, the environments could not be kept.
+        """
+        same_episodes = snapshot.put(state["snapshot"], self.model)
+        for observer, encoded in zip(self.observers, state["observers"], strict=True):
+            vars(observer).update(snapshot.decode(encoded))
+        self.begin = time.perf_counter() - state["seconds"]
+        return same_episodes
+
+    def learn(self, *callbacks: BaseCallback) -> str | None:
+        """Train to the end.
+
+        Args:
+            callbacks: called after the training's own.
+
+        Returns:
+            What diverged, in one line; None if nothing did.
+
+        Raises:
+            Exception: whatever else interrupts the training.
+        """
+        try:
+            self.model.learn(
+                self.config.total_steps - self.model.num_timesteps,
+                callback=[*self.observers, *callbacks],
+                # In rollouts for on-policy algorithms, in episodes for the others.
+                log_interval=1 if isinstance(self.model, OnPolicyAlgorithm) else 10,
+                reset_num_timesteps=False,
+            )
+        except DivergedError as error:
+            return str(error)
+        except Exception as error:
+            # Not every NaN reaches the guard: some raise where they are first used.
+            parameter = non_finite_parameter(self.model)
+            if parameter is None:
+                raise
+            where = f"at step {self.model.num_timesteps} ({type(error).__name__})"
+            return f"{parameter} is not finite {where}"
+        return None
+
+    def outcome(self) -> dict[str, Any]:
+        """A record's fields from ``steps`` to ``timing``."""
+        seconds = time.perf_counter() - self.begin
+        return {
+            "steps": self.model.num_timesteps,
+            **self.observers.curve.result(),
+            "evaluation": self.observers.evaluation.result(),
+            "metrics": self.observers.guard.metrics,
+            "optimizer": self.measure_optimizer(),
+            "timing": {
+                "wall_seconds": round(seconds, 2),
+                "steps_per_second": round(self.model.num_timesteps / seconds, 1),
+            },
+        }
+
+    def measure_optimizer(self) -> dict[str, int]:
+        """Optimized elements, and the bytes of optimizer state that grow with them."""
+        parameters = state_bytes = 0
+        for optimizer in optimizers(self.model).values():
+            parameters += sum(
+                p.numel() for group in optimizer.param_groups for p in group["params"]
+            )
+            for state in optimizer.state.values():
+                state_bytes += sum(
+                    value.nbytes
+                    for name, value in state.items()
+                    if isinstance(value, torch.Tensor) and name != "step"
+                )
+        return {"parameters": parameters, "state_bytes": state_bytes}
