@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format reproduce-dqn reproduce-td3 reproduce-ppo plots clean
+.PHONY: help setup test test-fast lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -44,6 +44,9 @@ reproduce-ppo: setup ## PPO on HalfCheetah-v4, likewise
 reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
 	$(RUN) -m experiments.study study=$* $(STUDY_ARGUMENTS)
 	$(RUN) -m scripts.report study=$* scale=$(SCALE)
+
+status: setup ## Watch all runs: done, running with time left, stalled, diverged, failed
+	$(RUN) -m experiments.status
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.report study=all

@@ -91,6 +91,7 @@ class Run:
         self.folder = Path(config.runs) / f"{name}-{self.identity}"
         self.command = command
         self.started = _now()
+        self.first_step = 0
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -133,14 +134,16 @@ class Run:
         self.provenance = interrupted or here | {"resumed": []}
         if resumption is not None:
             self.provenance["resumed"].append(resumption | here)
+            self.first_step = resumption["step"]
         write_json(self.folder / "provenance.json", self.provenance)
-        self.report("running", resumption["step"] if resumption else 0)
+        self.report("running", self.first_step)
 
     def report(self, status: str, step: int, reason: str | None = None) -> None:
         """Write ``status.json``: the heartbeat, and at the end how the run ended."""
         content = {
             "status": status,
             "step": step,
+            "first_step": self.first_step,
             "total_steps": self.config.total_steps,
             "started": self.started,
             "updated": _now(),

@@ -1,0 +1,66 @@
+"""The status of runs, read back from folders that runs have written."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from test_run import make_run
+
+from experiments.run import Run
+from experiments.status import main, run_status
+
+
+def started(folder: Path, seed: int) -> Run:
+    run = make_run(folder, seed=seed, total_steps=1000)
+    run.folder.mkdir()
+    run.start()
+    return run
+
+
+def at(run: Run, step: int, seconds: float, first_step: int = 0) -> datetime:
+    """Let the run report ``step`` as if ``seconds`` had passed since its start."""
+    run.first_step = first_step
+    run.report("running", step)
+    status = run.status
+    updated = datetime.fromisoformat(status["started"]) + timedelta(seconds=seconds)
+    (run.folder / "status.json").write_text(json.dumps(status | {"updated": updated.isoformat()}))
+    return updated
+
+
+def test_pace_and_time_left_count_from_the_resumption(tmp_path: Path) -> None:
+    run = started(tmp_path, 0)
+    now = at(run, step=600, seconds=10, first_step=400)
+    status = run_status(run.folder, now + timedelta(seconds=5))
+    assert status is not None
+    assert (status.state, status.steps_per_second, status.seconds_left) == ("running", 20.0, 20.0)
+    assert status.study == "dqn-CartPole-v1"
+
+
+def test_a_run_without_a_heartbeat_is_stalled(tmp_path: Path) -> None:
+    run = started(tmp_path, 0)
+    now = at(run, step=600, seconds=10)
+    status = run_status(run.folder, now + timedelta(seconds=121))
+    assert status is not None
+    assert (status.state, status.seconds_left) == ("stalled", None)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([f"--runs={tmp_path}"])
+    assert f"no runs in {tmp_path}" in capsys.readouterr().out
+    started(tmp_path, 0).finish(None, {"steps": 1000})
+    started(tmp_path, 1).finish("train/loss is nan at step 70", {"steps": 70})
+    started(tmp_path, 2).fail("OSError: no space", "Traceback ...")
+    started(tmp_path, 3)
+
+    main([f"--runs={tmp_path}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "dqn-CartPole-v1: 1 completed, 1 running, 1 diverged, 1 failed"
+    assert len(lines) == 4
+    assert "seed1" in lines[1]
+    assert "diverged at 70 of 1,000 steps: train/loss is nan at step 70" in lines[1]
+    assert "failed at 0 of 1,000 steps: OSError: no space" in lines[2]
+
+    main([f"--runs={tmp_path}", "--json"])
+    states = [status["state"] for status in json.loads(capsys.readouterr().out)]
+    assert states == ["completed", "diverged", "failed", "running"]
