@@ -4,11 +4,10 @@ Each is ``torch.optim.SGD`` on a transformed gradient: momentum, dampening, Nest
 decay (added to the direction, so coupled) are SGD's.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import SGD
 from torch.optim.optimizer import ParamsT
@@ -24,32 +23,25 @@ class _DirectionSGD(SGD, ABC):
     @abstractmethod
     def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor: ...
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; returns the closure's loss.
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentum_buffer_list: list[Tensor | None],
+    ) -> bool:
+        """Collect what SGD's step works on, with directions for gradients.
 
         Raises:
             RuntimeError: for a sparse or a complex gradient.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        held = {}
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                if param.grad.is_sparse or param.grad.is_complex():
-                    raise RuntimeError(
-                        f"{type(self).__name__} does not support sparse or complex gradients"
-                    )
-                held[param] = param.grad
-                param.grad = self._direction(param.grad, group)
-        super().step()
-        for param, grad in held.items():
-            param.grad = grad
-        return loss
+        super()._init_group(group, params, grads, momentum_buffer_list)  # type: ignore[no-untyped-call]
+        if any(grad.is_sparse or grad.is_complex() for grad in grads):
+            raise RuntimeError(
+                f"{type(self).__name__} does not support sparse or complex gradients"
+            )
+        grads[:] = [self._direction(grad, group) for grad in grads]
+        return False
 
 
 class NormalizedSGD(_DirectionSGD):
@@ -81,15 +73,28 @@ class NormalizedSGD(_DirectionSGD):
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        if not eps >= 0.0:
-            raise ValueError(f"Invalid epsilon value: {eps}")
+        _check_eps(eps)
         super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
         self.defaults["eps"] = eps
         for group in self.param_groups:
             group.setdefault("eps", eps)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, as ``torch.optim.Optimizer`` does.
+
+        Raises:
+            ValueError: if its ``eps`` is outside of its range.
+        """
+        _check_eps(param_group.get("eps", 0.0))
+        super().add_param_group(param_group)
+
     def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor:
         return tanh_argument(widened(grad), 1.0, group["eps"]).to(grad.dtype)
+
+
+def _check_eps(eps: float) -> None:
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"Invalid epsilon value: {eps}")
 
 
 class SignSGD(_DirectionSGD):

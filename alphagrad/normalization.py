@@ -37,7 +37,8 @@ def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor
     stacked = torch.stack(norms)
     alpha: float | Tensor = alphas[0]
     if any(other != alpha for other in alphas):
-        alpha = torch.tensor(alphas, dtype=stacked.dtype, device=stacked.device)
+        # Numbers reach a device as arguments of a kernel, where torch.tensor(alphas) would wait.
+        alpha = torch.stack(torch._foreach_mul([stacked.new_ones(())] * len(alphas), alphas))
     scales = _scale(stacked, alpha, eps).to(grads[0].dtype)
     arguments = list(torch._foreach_mul(grads, list(scales.unbind())))
     if _on_host(grads[0]):
@@ -71,9 +72,12 @@ def _norm(grad: Tensor) -> Tensor:
 
 
 def _scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
-    """``alpha / (norm + eps)``, finite for a zero gradient and NaN for an infinite one."""
+    """``alpha / (norm + eps)``, finite for a zero gradient and NaN for an infinite one.
+
+    On the CPU an infinite norm never counts: `SAFE_NORMS` excludes it.
+    """
     scale = (alpha / (norm + eps)).clamp(max=torch.finfo(torch.float32).max)
-    return scale.masked_fill(norm.isinf(), math.nan)
+    return scale if _on_host(norm) else scale.masked_fill(norm.isinf(), math.nan)
 
 
 def _rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:

@@ -6,12 +6,14 @@ behind it stand a readable loop over single tensors and a faster one over lists 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from alphagrad.normalization import tanh_argument, tanh_arguments, widened
@@ -190,7 +192,8 @@ def _validate(group: dict[str, Any]) -> None:
     if isinstance(lr, Tensor):
         if lr.numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
-    elif not _in_range(lr, 0, math.inf):
+        lr = lr.item()
+    if not _in_range(lr, 0, math.inf):
         raise ValueError(f"Invalid learning rate: {lr}")
     for name, label, low, high in (
         ("alpha", "alpha", math.ulp(0), math.inf),
@@ -218,7 +221,7 @@ def _validate(group: dict[str, Any]) -> None:
 
 
 def _in_range(value: object, low: float, high: float) -> bool:
-    return isinstance(value, Real) and low <= float(value) < high
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
 
 
 def alphagrad(
@@ -263,10 +266,9 @@ def alphagrad(
     if not params or (found_inf is not None and found_inf.item()):
         return
     if foreach is None:
-        devices = {param.device.type for param in params}
-        foreach = not differentiable and devices <= {"cpu", "cuda"}
+        devices = {param.device.type for param in params} <= {"cpu", "cuda"}
+        foreach = devices and not differentiable and {*map(type, params)} <= {Tensor, Parameter}
 
-    complex_indices = [index for index, param in enumerate(params) if param.is_complex()]
     real_params = [_as_real(param) for param in params]
     real_grads = [_as_real(grad) for grad in grads]
     real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
@@ -286,11 +288,10 @@ def alphagrad(
         alpha_scaling=alpha_scaling,
         maximize=maximize,
     )
-    momentum_buffers[:] = real_buffers
-    for index in complex_indices:
-        buffer = real_buffers[index]
-        if buffer is not None:
-            momentum_buffers[index] = torch.view_as_complex(buffer)
+    for index, buffer in enumerate(real_buffers):
+        if buffer is not None and params[index].is_complex():
+            buffer = torch.view_as_complex(buffer)
+        momentum_buffers[index] = buffer
 
 
 def _as_real(tensor: Tensor) -> Tensor:
@@ -331,7 +332,8 @@ def _single_tensor_alphagrad(
             else:
                 buffer.mul_(momentum).add_(update, alpha=1 - dampening)
             momentum_buffers[index] = buffer
-            update = update.add(buffer, alpha=momentum) if nesterov else buffer
+            velocity = buffer.clone() if torch.is_grad_enabled() else buffer  # autograd saves it
+            update = update.add(velocity, alpha=momentum) if nesterov else velocity
 
         param.add_(update * -lr)
 
@@ -353,21 +355,19 @@ def _multi_tensor_alphagrad(
     maximize: bool,
 ) -> None:
     """The same on lists of tensors, one list for each device and type."""
-    groups = Optimizer._group_tensors_by_device_and_dtype(
-        [params, grads, momentum_buffers],  # type: ignore[list-item]
-        with_indices=True,
-    )
-    for (optional_params, optional_grads, group_buffers), indices in groups.values():
-        group_params = cast(list[Tensor], optional_params)
-        group_grads = [widened(grad) for grad in cast(list[Tensor], optional_grads)]
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
+    for index, param in enumerate(params):
+        groups[param.device, param.dtype].append(index)
+    for (_, dtype), indices in groups.items():
+        group_params = [params[index] for index in indices]
+        group_grads = [widened(grads[index]) for index in indices]
         if maximize:
             group_grads = list(torch._foreach_neg(group_grads))
         steepness = [_steepness(grad, alpha, alpha_scaling) for grad in group_grads]
         updates = tanh_arguments(group_grads, steepness, eps)
         torch._foreach_tanh_(updates)
-        updates = [
-            update.to(param.dtype) for update, param in zip(updates, group_params, strict=True)
-        ]
+        if updates[0].dtype != dtype:
+            updates = [update.to(dtype) for update in updates]
 
         if coupled_weight_decay and weight_decay != 0:
             torch._foreach_add_(updates, group_params, alpha=weight_decay)
@@ -375,7 +375,7 @@ def _multi_tensor_alphagrad(
             torch._foreach_mul_(group_params, 1 - lr * weight_decay)
 
         if momentum != 0:
-            pairs = list(zip(updates, group_buffers, strict=True))
+            pairs = [(updates[i], momentum_buffers[index]) for i, index in enumerate(indices)]
             old_buffers = [buffer for _, buffer in pairs if buffer is not None]
             old_updates = [update for update, buffer in pairs if buffer is not None]
             if old_buffers:

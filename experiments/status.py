@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--once", action="store_true", help="do not redraw on a terminal")
     options = parser.parse_args(arguments)
     statuses = collect(options.runs)
-    console = Console()
+    console = Console(highlight=False)
     if options.json:
         print(json.dumps([asdict(status) for status in statuses], indent=1))
     elif not statuses:

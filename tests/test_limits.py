@@ -62,9 +62,37 @@ def test_habits_of_a_torch_optimizer(optimizer_class: Any) -> None:
             optimizer_class([param]).step()
 
 
+@pytest.mark.parametrize("optimizer_class", [NormalizedSGD, SignSGD])
+def test_a_step_runs_hooks_once_and_leaves_gradients_as_they_are(optimizer_class: Any) -> None:
+    torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)  # has its step wrapped for hooks
+    param = nn.Parameter(torch.ones(2))
+    grad = param.grad = torch.tensor([3.0, -4.0])
+    optimizer = optimizer_class([param])
+    calls: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    optimizer.step()
+    assert calls == ["before", "after"]
+    assert param.grad is grad
+    assert torch.equal(grad, torch.tensor([3.0, -4.0]))
+
+    other = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    other.grad = torch.ones_like(other)
+    with pytest.raises(RuntimeError, match="does not support sparse or complex"):
+        optimizer_class([param, other]).step()
+    assert param.grad is grad
+
+
+@pytest.mark.parametrize("eps", [-1.0, float("nan"), float("inf")])
+def test_normalized_sgd_refuses_an_epsilon_outside_of_its_range(eps: float) -> None:
+    param = nn.Parameter(torch.ones(1))
+    with pytest.raises(ValueError, match="Invalid epsilon value"):
+        NormalizedSGD([param], eps=eps)
+    with pytest.raises(ValueError, match="Invalid epsilon value"):
+        NormalizedSGD([{"params": [param], "eps": eps}])
+
+
 def test_normalized_sgd_has_an_epsilon_for_each_group() -> None:
-    with pytest.raises(ValueError, match="Invalid epsilon value: -1"):
-        NormalizedSGD([nn.Parameter(torch.ones(1))], eps=-1)
     params = [nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
     optimizer = NormalizedSGD([{"params": params[:1], "eps": 3.0}, {"params": params[1:]}], lr=1.0)
     for param in params:

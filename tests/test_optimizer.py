@@ -191,6 +191,62 @@ def test_gradients_flow_through_a_differentiable_step(momentum: float) -> None:
     assert torch.autograd.gradcheck(stepped, (lr, grad))
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_gradients_reach_the_learning_rate_through_several_steps(nesterov: bool) -> None:
+    def stepped(lr: Tensor, grad: Tensor) -> Tensor:
+        param = torch.ones(3, dtype=torch.float64, requires_grad=True).clone()
+        optimizer = AlphaGrad([param], lr=lr, momentum=0.9, nesterov=nesterov, differentiable=True)
+        for step in range(3):
+            param.grad = grad + step
+            optimizer.step()
+        return param
+
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    grad = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(stepped, (lr, grad))
+
+
+@pytest.mark.parametrize("alpha_scaling", ["none", "sqrt"])
+def test_without_a_look_at_values_steps_are_the_same(
+    alpha_scaling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, grads = make_parameters(), make_gradients(3)
+    others = copy.deepcopy(params)
+    take_steps(AlphaGrad(params, lr=0.1, alpha_scaling=alpha_scaling), params, grads)
+    monkeypatch.setattr("alphagrad.normalization._on_host", lambda tensor: False)  # as on a GPU
+    take_steps(AlphaGrad(others, lr=0.1, alpha_scaling=alpha_scaling), others, grads)
+    torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-12)
+
+
+def test_a_subclass_of_tensor_takes_the_loop_over_single_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Wrapped(Tensor):
+        pass
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("lists of tensors need torch's own types")
+
+    monkeypatch.setattr("alphagrad.optimizer._multi_tensor_alphagrad", refuse)
+    param = torch.ones(2).as_subclass(Wrapped).requires_grad_()
+    param.grad = torch.ones(2).as_subclass(Wrapped)
+    AlphaGrad([param], lr=1.0).step()
+    assert (param < 1).all()
+
+
+@pytest.mark.slow
+def test_a_compiled_step_keeps_the_accuracy_of_each_type() -> None:
+    params = [nn.Parameter(torch.ones(4, dtype=d)) for d in (torch.float32, torch.float64)]
+    for param in params:
+        param.grad = torch.arange(4, dtype=param.dtype)
+    other = copy.deepcopy(params[1])
+    other.grad = params[1].grad
+    optimizer = AlphaGrad(params, lr=torch.tensor(0.1))
+    torch.compile(optimizer.step)()
+    AlphaGrad([other], lr=torch.tensor(0.1)).step()
+    torch.testing.assert_close(params[1], other, rtol=1e-14, atol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_a_compiled_step_equals_the_eager_one(momentum: float) -> None:
@@ -263,6 +319,9 @@ def test_the_functional_form_fills_the_momentum_buffers() -> None:
         ({"lr": -1.0}, "Invalid learning rate: -1.0"),
         ({"lr": "high"}, "Invalid learning rate: high"),
         ({"lr": torch.ones(2)}, "Tensor lr must be 1-element"),
+        ({"lr": torch.tensor(-1.0)}, "Invalid learning rate: -1.0"),
+        ({"lr": torch.tensor(float("nan"))}, "Invalid learning rate: nan"),
+        ({"alpha": True}, "Invalid alpha value: True"),
         ({"alpha": 0.0}, "Invalid alpha value: 0.0"),
         ({"alpha": -1.0}, "Invalid alpha value: -1.0"),
         ({"alpha": float("nan")}, "Invalid alpha value: nan"),
