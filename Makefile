@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots clean
+.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -28,6 +28,9 @@ test: setup ## Run all tests
 
 test-fast: setup ## Run the tests that take less than ten seconds each
 	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow'
+
+test-faults: setup ## Kill workers and parents of small studies, fill a disk, compare every record
+	$(RUN) tests/faults.py --kills 20
 
 lint: setup ## Check style (ruff) and types (mypy, strict)
 	$(VENV)/bin/ruff check

@@ -31,6 +31,7 @@ from experiments.config import (
     validate,
 )
 from experiments.run import REPOSITORY, Run, write_json
+from experiments.train import BUSY
 
 
 @dataclass
@@ -153,7 +154,8 @@ def run_processes(missing: list[Member], workers: int) -> None:
     """Do each run in a process of its own, ``workers`` at a time.
 
     A process that the system kills, for want of memory say, takes no other run with it: the run is
-    marked as failed, and goes on from its last checkpoint when it is tried again.
+    marked as failed, and goes on from its last checkpoint when it is tried again. One that another
+    process is at work on is waited for.
     """
     waiting = deque(missing)
     running: list[tuple[Member, subprocess.Popen[bytes]]] = []
@@ -162,8 +164,11 @@ def run_processes(missing: list[Member], workers: int) -> None:
             while waiting and len(running) < workers:
                 running.append(start_process(waiting.popleft()))
             for member, process in running:
-                if process.poll() not in (None, 0) and member.run.status["status"] != "failed":
-                    member.run.fail(f"its process ended with {exit_name(process.returncode)}", "")
+                code = process.poll()
+                if code == BUSY:  # its process outlived another study's
+                    waiting.append(member)
+                elif code and member.run.status["status"] != "failed":
+                    member.run.fail(f"its process ended with {exit_name(code)}", "")
             running = [(member, process) for member, process in running if process.poll() is None]
             time.sleep(0.1)
     finally:
@@ -225,11 +230,14 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Look at the runs' folders once a second until the watch is left."""
-        shown = ""
+        shown, fraction = "", 0.0
         with self.progress:
             while True:
                 last = self.finished.wait(self.INTERVAL)
-                line, fraction = self.look()
+                try:
+                    line, fraction = self.look()
+                except OSError as error:  # the disk is full, say: try again
+                    line = f"{self.label}: {error}"
                 self.progress.update(
                     self.task, description=line, completed=fraction * len(self.missing)
                 )
@@ -292,6 +300,9 @@ def run_study(config: StudyRunConfig) -> bool:
         except KeyboardInterrupt:
             print("interrupted; what has finished is kept, and the same command goes on")
             sys.exit(130)
+        except OSError as error:  # the disk is full, say
+            print(f"{error}; what has finished is kept", file=sys.stderr)
+            return False
     without = [member.run for member in found if not member.record.exists()]
     for run in without:
         reason = run.status.get("reason") or "another process is at work on it"

@@ -4,6 +4,7 @@ python -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimiz
 """
 
 import contextlib
+import os
 import shlex
 import sys
 import traceback
@@ -24,6 +25,8 @@ from experiments.checkpoints import Checkpoint, CheckpointFolder
 from experiments.config import ConfigurationError, exit_on_mistake, validate
 from experiments.run import Run, RunBusyError
 from experiments.training import Training
+
+BUSY = os.EX_TEMPFAIL
 
 
 def train(run: Run, bar: bool = False) -> dict[str, Any]:
@@ -86,16 +89,15 @@ def execute(run: Run, bar: bool = False) -> str:
 
     Raises:
         ConfigurationError: if Gymnasium or SB3 refuses the settings.
+        RunBusyError: if another process is at work on the run.
     """
     record = run.record
     if record is not None:
         return f"{run.folder}: finished before; delete the folder to run it again"
     try:
         record = train(run, bar)
-    except ConfigurationError:
+    except (ConfigurationError, RunBusyError):
         raise
-    except RunBusyError as error:
-        return str(error)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         with contextlib.suppress(OSError):  # the disk may be full
@@ -148,15 +150,18 @@ def composed_run(composed: DictConfig) -> Run:
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 def main(composed: DictConfig) -> None:
-    """Run what Hydra has composed; the exit code is 1 if it failed."""
+    """Run what Hydra has composed; the exit code is 1 if it failed, `BUSY` if it is under way."""
     single = HydraConfig.get().mode == RunMode.RUN
     with exit_on_mistake():
         run = composed_run(composed)
-        line = execute(run, bar=single and sys.stdout.isatty())
-    failed = run.record is None
-    print(line, file=sys.stderr if failed else sys.stdout, flush=True)
-    if single and failed:
-        sys.exit(1)
+        try:
+            line = execute(run, bar=single and sys.stdout.isatty())
+            code = 0 if run.record else 1
+        except RunBusyError as error:
+            line, code = str(error), BUSY
+    print(line, file=sys.stderr if code else sys.stdout, flush=True)
+    if single and code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""A study under fire: workers and parents are killed, checkpoints cut short, a disk filled.
+
+    python tests/faults.py --kills 20
+
+Runs small studies of all three algorithms twice, once undisturbed, and compares every record bit
+for bit. Prints what happened; the exit code is 1 if anything was lost, doubled or different.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+STUDIES = {
+    "dqn": ["total_steps=9000", "algorithm.learning_starts=500"],
+    "td3": ["total_steps=1200", "algorithm.learning_starts=500"],
+    "ppo": ["total_steps=10240", "algorithm.n_epochs=1"],
+}
+COMMON = ["evaluation.points=2", "evaluation.episodes=1", "checkpoint.minutes=0.02"]
+
+
+def command(study: str, folder: Path) -> list[str]:
+    overrides = json.dumps([*STUDIES[study], *COMMON], separators=(",", ":"))
+    return [
+        *[sys.executable, "-m", "experiments.study", f"study={study}", "scale=quick"],
+        *[f"overrides={overrides}", "retry=failed", "study.quick.seeds=1"],
+        *[f"results={folder}/results", f"runs={folder}/runs"],
+    ]
+
+
+def start(study: str, folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command(study, folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def children(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, check=False)
+    return [int(child) for child in found.stdout.split()]
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every published record, less what may differ between two runs of one configuration."""
+    found = {}
+    for path in folder.glob("results/*/records/*.json"):
+        record = json.loads(path.read_text())
+        del record["timing"], record["provenance"]
+        found[path.name] = record
+    return found
+
+
+def cut_a_checkpoint(folder: Path, generator: random.Random) -> bool:
+    """Cut the newest checkpoint of a run that has two; whether there was one."""
+    folders = [path for path in folder.glob("runs/*/checkpoints") if len(list(path.iterdir())) == 2]
+    if not folders:
+        return False
+    newest = max(generator.choice(sorted(folders)).glob("step-*.pt"))
+    os.truncate(newest, newest.stat().st_size // 2)
+    return True
+
+
+def disturb(folder: Path, kills: int, generator: random.Random) -> tuple[int, int]:
+    """Kill until ``kills`` have hit; returns the kills and the checkpoints that were cut."""
+    killed = cut = 0
+    studies = list(STUDIES)
+    while killed < kills:
+        process = start(generator.choice(studies), folder)
+        time.sleep(generator.uniform(3, 9))
+        workers = children(process.pid)
+        if process.poll() is None:
+            victim = generator.choice([process.pid, *workers])
+            os.kill(victim, signal.SIGKILL)
+            killed += 1
+        if generator.random() < 0.5:  # the others live on, and the next study meets their locks
+            for worker in workers:
+                if Path(f"/proc/{worker}").exists():
+                    os.kill(worker, signal.SIGKILL)
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        cut += generator.random() < 0.3 and cut_a_checkpoint(folder, generator)
+    return killed, cut
+
+
+def fill_a_disk(disk: Path) -> list[str]:
+    """A study on a disk that is too small ends with one clear line, and goes on when there is room.
+
+    Returns:
+        What went wrong.
+    """
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        print("disk: left out, this needs root and the right to mount a tmpfs")
+        return []
+    try:
+        small = subprocess.run(
+            command("dqn", disk), cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        wrong = []
+        if small.returncode != 1 or "No space left" not in small.stderr:
+            wrong.append(f"a full disk gave exit code {small.returncode}: {small.stderr[-300:]}")
+        if "Traceback" in small.stderr:
+            wrong.append(f"a full disk gave a traceback: {small.stderr[-300:]}")
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        subprocess.run(command("dqn", disk), cwd=ROOT, capture_output=True, check=False)
+        return wrong + compare(records(disk), "after a full disk", only="dqn")
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+UNDISTURBED: dict[str, dict[str, Any]] = {}
+
+
+def compare(found: dict[str, dict[str, Any]], when: str, only: str = "") -> list[str]:
+    """What differs from the undisturbed records, in lines."""
+    expected = {
+        name: record
+        for name, record in UNDISTURBED.items()
+        if record["configuration"]["protocol"].startswith(only)
+    }
+    wrong = [f"{when}: {name} is missing" for name in expected.keys() - found.keys()]
+    wrong += [f"{when}: {name} is one too many" for name in found.keys() - expected.keys()]
+    wrong += [
+        f"{when}: {name} differs"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    return wrong
+
+
+def main() -> int:
+    """Run the test; the exit code is 1 if something was lost, doubled or different."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        calm, stormy = Path(temporary, "calm"), Path(temporary, "stormy")
+        for study in STUDIES:
+            start(study, calm).wait()
+        UNDISTURBED.update(records(calm))
+        print(f"undisturbed: {len(UNDISTURBED)} runs", flush=True)
+
+        killed, cut = disturb(stormy, options.kills, random.Random(options.seed))
+        for study in STUDIES:
+            start(study, stormy).wait()
+        resumed = [
+            len(json.loads(path.read_text())["provenance"]["resumed"])
+            for path in stormy.glob("runs/*/record.json")
+        ]
+        outputs = "".join(path.read_text() for path in stormy.glob("runs/*/output.txt"))
+        print(
+            f"disturbed: {killed} kills survived, {sum(resumed)} resumptions, {cut} checkpoints "
+            f"cut, {outputs.count('damaged')} rejected",
+            flush=True,
+        )
+        wrong = compare(records(stormy), "after kills")
+        wrong += fill_a_disk(Path(temporary, "disk"))
+    expected = 3 * len(STUDIES)
+    if len(UNDISTURBED) != expected:
+        wrong.append(f"{len(UNDISTURBED)} undisturbed records instead of {expected}")
+    print(*wrong, sep="\n")
+    print(f"{len(UNDISTURBED)} runs compared bit for bit, {len(wrong)} differences")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
