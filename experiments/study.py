@@ -288,25 +288,25 @@ def run_study(config: StudyRunConfig) -> bool:
     found = members(config)
     label = f"{config.study.name} ({config.scale} scale)"
     missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
-    failed = [m for m in missing if m.run.status.get("status") == "failed"]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
-    if failed and config.retry == "none":
-        print(f"{len(failed)} runs failed before and are left out; retry=failed tries them again")
-        missing = [member for member in missing if member not in failed]
-    if missing:
+    tried = missing
+    if config.retry == "none":
+        tried = [member for member in missing if member.run.status.get("status") != "failed"]
+    if left_out := len(missing) - len(tried):
+        print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
+    if tried:
         try:
-            with Watch(label, len(found) - len(failed) * (config.retry == "none"), missing):
-                run_processes(missing, config.workers or len(os.sched_getaffinity(0)))
+            with Watch(label, len(found) - left_out, tried):
+                run_processes(tried, config.workers or len(os.sched_getaffinity(0)))
         except KeyboardInterrupt:
             print("interrupted; what has finished is kept, and the same command goes on")
             sys.exit(130)
         except OSError as error:  # the disk is full, say
             print(f"{error}; what has finished is kept", file=sys.stderr)
             return False
-    without = [member.run for member in found if not member.record.exists()]
+    without = [member.run for member in missing if member.run.record is None]
     for run in without:
-        reason = run.status.get("reason") or "another process is at work on it"
-        print(f"no record: {run.folder}: {reason}", file=sys.stderr)
+        print(f"no record: {run.folder}: {run.status.get('reason')}", file=sys.stderr)
     if without:
         print("to try failed runs again, add retry=failed", file=sys.stderr)
     return not without
