@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     process = start(tmp_path)
     assert process.stdout is not None
     for line in process.stdout:
-        if ": 2 of 6" in line:
+        if re.search(r": [1-5] of 6", line):
             process.send_signal(signal.SIGINT)
             break
     output, _ = process.communicate()
@@ -106,7 +107,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     assert "interrupted" in output
     folder = tmp_path / "results/dqn-quick/records"
     kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert 2 <= len(kept) < 6
+    assert 1 <= len(kept) < 6
 
     process = start(tmp_path)
     output, errors = process.communicate()
