@@ -90,7 +90,7 @@ class Run:
         name = f"{config.algorithm['name']}-{environment}-{optimizer}-seed{config.seed}"
         self.folder = Path(config.runs) / f"{name}-{self.identity}"
         self.command = command
-        self.started = _now()
+        self.started = now()
         self.first_step = 0
 
     @property
@@ -130,7 +130,7 @@ class Run:
         write_text(
             self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
         )
-        here = {"started": self.started, "command": self.command, **_provenance()}
+        here = {"started": self.started, "command": self.command, **provenance()}
         self.provenance = interrupted or here | {"resumed": []}
         if resumption is not None:
             self.provenance["resumed"].append(resumption | here)
@@ -146,7 +146,7 @@ class Run:
             "first_step": self.first_step,
             "total_steps": self.config.total_steps,
             "started": self.started,
-            "updated": _now(),
+            "updated": now(),
             "reason": reason,
         }
         write_json(self.folder / "status.json", content)
@@ -178,18 +178,20 @@ class Run:
             "seed": self.config.seed,
             "configuration": self.config.identified() | {"protocol": self.config.protocol},
             **outcome,
-            "provenance": self.provenance | {"finished": _now()},
+            "provenance": self.provenance | {"finished": now()},
         }
         write_json(self.folder / "record.json", record)
         self.report(status, outcome["steps"], diverged)
         return record
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _provenance() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
+    """What a result may depend on beside its configuration: code, versions, hardware."""
     return {
         "git": _git(),
         "versions": {"python": platform.python_version()}
