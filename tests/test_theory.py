@@ -244,7 +244,7 @@ def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
     [path] = (tmp_path / "theory").iterdir()
     record: dict[str, Any] = json.loads(path.read_text())
     assert record["status"] == "completed"
-    assert path.name == f"theory-{record['identity']}.json"
+    assert path.name == f"{record['identity']}.json"
     assert record["configuration"]["alphas"] == [1.0]
     assert record["provenance"]["command"].startswith("python -m experiments.theory results=")
     assert {"started", "finished", "git", "versions", "cpu"} <= set(record["provenance"])
