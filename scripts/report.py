@@ -272,9 +272,10 @@ def write_report(study: Study, console: Console) -> None:
         table.add_column(heading, justify=justify, overflow="fold")
     for cells in format_rows(summary):
         table.add_row(*cells)
-    console.print(table)
     for name, content in files.items():
         write(study.folder / name, content)
+    console.print(table)
+    for name in files:
         console.print(study.folder / name, soft_wrap=True)
 
 
