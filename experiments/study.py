@@ -295,6 +295,7 @@ def run_study(config: StudyRunConfig) -> bool:
     if left_out := len(missing) - len(tried):
         print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
     if tried:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs as Ctrl-C does
         try:
             with Watch(label, len(found) - left_out, tried):
                 run_processes(tried, config.workers or len(os.sched_getaffinity(0)))
