@@ -37,7 +37,13 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-u", "-m", "experiments.study", "study=dqn", "scale=quick", TINY]
     command += [f"results={folder}/results", f"runs={folder}/runs", *overrides]
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background with SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
