@@ -186,7 +186,7 @@ class UpdateDiagnostics(BaseCallback):
                                           clipping
     ``diagnostics/update_rms/<tensor>``   root mean square of the change of the parameter, by any
                                           optimizer
-    ``diagnostics/saturated/<tensor>``    AlphaGrad only: share of elements with |g'| >=
+    ``diagnostics/saturated_share/<...>`` AlphaGrad only: share of elements with |g'| >=
                                           `SATURATION`
     ===================================== ==========================================================
 
@@ -229,34 +229,40 @@ class UpdateDiagnostics(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
+    def _is_due(self, optimizer: Optimizer) -> bool:
+        """Whether the step that begins is measured; asked once for each."""
+        earlier = self.steps[optimizer]
+        self.steps[optimizer] += 1
+        return earlier % self.every == 0
+
     @torch.no_grad()
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.before = {}
-        if self.steps[optimizer] % self.every == 0:
+        if self._is_due(optimizer):
             for group in optimizer.param_groups:
                 for tensor in group["params"]:
                     if tensor.grad is not None and tensor in self.names:
                         self.before[tensor] = tensor.clone()
                         self._record_gradient(optimizer, group, tensor)
-        self.steps[optimizer] += 1
 
     def _record_gradient(
         self, optimizer: Optimizer, group: dict[str, Any], tensor: torch.Tensor
     ) -> None:
         assert tensor.grad is not None
         norm = tensor.grad.norm()
-        self._record("grad_norm", tensor, norm)
+        self._record("grad_norm", self.names[tensor], norm.item())
         if isinstance(optimizer, AlphaGrad):
             scale = math.sqrt(tensor.numel()) if group["alpha_scaling"] == "sqrt" else 1.0
             update = torch.tanh(group["alpha"] * scale * tensor.grad / (norm + group["eps"]))
-            self._record("saturated", tensor, (update.abs() >= SATURATION).float().mean())
+            share = (update.abs() >= SATURATION).float().mean()
+            self._record("saturated_share", self.names[tensor], share.item())
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for tensor, before in self.before.items():
-            self._record("update_rms", tensor, (tensor - before).square().mean().sqrt())
+            rms = (tensor - before).square().mean().sqrt()
+            self._record("update_rms", self.names[tensor], rms.item())
 
-    def _record(self, quantity: str, tensor: torch.Tensor, value: torch.Tensor) -> None:
-        name = f"diagnostics/{quantity}/{self.names[tensor]}"
+    def _record(self, quantity: str, tensor: str, value: float) -> None:
         # SB3's console shortens a name to 36 characters and raises where two become the same.
-        self.logger.record(name, value.item(), exclude="stdout")
+        self.logger.record(f"diagnostics/{quantity}/{tensor}", value, exclude="stdout")

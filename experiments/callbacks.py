@@ -21,8 +21,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
+from torch.optim import Optimizer
+
+from alphagrad.sb3 import UpdateDiagnostics, optimizers
 
 CURVE_CELLS = 200
+DIAGNOSTICS_POINTS = 20
 FINAL_EPISODES = 100  # CleanRL reports the last 100 training episodes
 
 
@@ -154,6 +158,59 @@ class Evaluation(Resumable):
     def result(self) -> dict[str, Any]:
         """The field ``evaluation`` of a record."""
         return {"step": self.steps, "returns": self.returns}
+
+
+class Diagnostics(UpdateDiagnostics, Resumable):
+    """Measures one update of each optimizer at evenly spaced steps, the first one at the start.
+
+    Args:
+        total_steps: length of the run in environment steps.
+    """
+
+    STATE = ("due", "armed", "points", "tensors")
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__()
+        points = DIAGNOSTICS_POINTS
+        self.due = deque(total_steps * point // points for point in range(points))
+        self.armed: list[str] = []  # optimizers whose next step is measured
+        self.points: list[int] = []
+        self.tensors: dict[str, dict[str, list[float | None]]] = {}
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.optimizer_names = {value: name for name, value in optimizers(self.model).items()}
+
+    def _on_rollout_start(self) -> None:
+        if self.due and self.num_timesteps >= self.due[0]:
+            while self.due and self.num_timesteps >= self.due[0]:
+                self.due.popleft()
+            self.points.append(self.num_timesteps)
+            self.armed = list(self.optimizer_names.values())
+
+    def _is_due(self, optimizer: Optimizer) -> bool:
+        name = self.optimizer_names[optimizer]
+        armed = name in self.armed
+        if armed:
+            self.armed.remove(name)
+        return armed
+
+    def _record(self, quantity: str, tensor: str, value: float) -> None:
+        super()._record(quantity, tensor, value)
+        values = self.tensors.setdefault(tensor, {}).setdefault(quantity, [])
+        values.extend(self._nothing_for(values))
+        values[-1] = value if math.isfinite(value) else None
+
+    def _nothing_for(self, values: list[float | None]) -> list[float | None]:
+        return [None] * (len(self.points) - len(values))
+
+    def result(self) -> dict[str, Any]:
+        """The field ``diagnostics`` of a record."""
+        tensors = {
+            tensor: {name: values + self._nothing_for(values) for name, values in found.items()}
+            for tensor, found in self.tensors.items()
+        }
+        return {"step": self.points, "tensors": tensors}
 
 
 class DivergenceGuard(Resumable):

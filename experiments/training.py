@@ -11,6 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from alphagrad.sb3 import optimizers
 from experiments import algorithms, environments, snapshot
 from experiments.callbacks import (
+    Diagnostics,
     DivergedError,
     DivergenceGuard,
     EpisodeCurve,
@@ -26,6 +27,7 @@ class Observers(NamedTuple):
     guard: DivergenceGuard
     curve: EpisodeCurve
     evaluation: Evaluation
+    diagnostics: Diagnostics
 
 
 class Training:
@@ -53,7 +55,12 @@ class Training:
             total_steps=config.total_steps,
             seed=config.seed,
         )
-        self.observers = Observers(DivergenceGuard(), EpisodeCurve(config.total_steps), evaluation)
+        self.observers = Observers(
+            DivergenceGuard(),
+            EpisodeCurve(config.total_steps),
+            evaluation,
+            Diagnostics(config.total_steps),
+        )
         self.begin = time.perf_counter()
 
     def state(self) -> dict[str, Any]:
@@ -115,6 +122,7 @@ class Training:
             **self.observers.curve.result(),
             "evaluation": self.observers.evaluation.result(),
             "metrics": self.observers.guard.metrics,
+            "diagnostics": self.observers.diagnostics.result(),
             "optimizer": self.measure_optimizer(),
             "timing": {
                 "wall_seconds": round(seconds, 2),

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import A2C, DQN
 
-from experiments.callbacks import DivergedError, DivergenceGuard, EpisodeCurve, Evaluation
+from alphagrad.sb3 import UpdateDiagnostics, policy_kwargs
+from experiments.callbacks import (
+    Diagnostics,
+    DivergedError,
+    DivergenceGuard,
+    EpisodeCurve,
+    Evaluation,
+)
 from experiments.config import EnvironmentConfig
 from experiments.environments import make_vector
 
@@ -76,6 +83,37 @@ def test_the_last_evaluation_is_at_the_end_of_a_shorter_run() -> None:
     evaluation = Evaluation(make_vector(CARTPOLE, 0.99), 2, 1, 103, seed=0)
     model.learn(100, callback=evaluation)
     assert evaluation.result()["step"] == [55, 100]
+
+
+def test_diagnostics_measure_one_update_at_each_point_once_there_are_updates() -> None:
+    model = DQN(
+        "MlpPolicy",
+        make_vector(CARTPOLE, 0.99),
+        learning_starts=100,
+        policy_kwargs=policy_kwargs(alpha=10),
+    )
+    diagnostics = Diagnostics(400)
+    measured: list[int] = []
+    hook = UpdateDiagnostics._before_step
+
+    def count(self: Diagnostics, optimizer: torch.optim.Optimizer, *arguments: object) -> None:
+        hook(self, optimizer, *arguments)
+        measured.extend([model.num_timesteps] * bool(self.before))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Diagnostics, "_before_step", count)
+        model.learn(400, callback=diagnostics)
+    result = diagnostics.result()
+    assert result["step"] == list(range(0, 400, 20))
+    names = {name for name, _ in model.q_net.named_parameters(prefix="q_net")}
+    assert set(result["tensors"]) == names
+    # The points before learning starts have no update; the last of them gets the first one.
+    assert measured == [104, *range(124, 400, 20)]
+    for quantities in result["tensors"].values():
+        for values in quantities.values():
+            assert [value is None for value in values] == [True] * 5 + [False] * 15
+        assert all(0 <= value <= 1 for value in quantities["saturated_share"][5:])
+        assert all(value > 0 for value in quantities["update_rms"][5:])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

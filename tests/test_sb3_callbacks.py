@@ -125,7 +125,7 @@ class ByHand:
             if isinstance(optimizer, AlphaGrad):
                 scale = math.sqrt(gradient.size) if group["alpha_scaling"] == "sqrt" else 1.0
                 update = np.tanh(group["alpha"] * scale * gradient / (norm + group["eps"]))
-                self.add("saturated", tensor, (np.abs(update) >= SATURATION).mean())
+                self.add("saturated_share", tensor, (np.abs(update) >= SATURATION).mean())
 
     def add(self, quantity: str, tensor: torch.Tensor, value: float) -> None:
         self.values.setdefault(f"diagnostics/{quantity}/{self.names[tensor]}", []).append(value)
@@ -147,7 +147,7 @@ def test_diagnostics_are_right(name: str, scaling: str) -> None:
     assert len(found) == 3 * sum(len(by_hand.tensors(o)) for o in optimizers(model).values())
     for key, values in by_hand.values.items():
         assert found[key] == pytest.approx(values[-1], rel=2e-3, abs=1e-7), key
-    saturated = [value for key, value in found.items() if "/saturated/" in key]
+    saturated = [value for key, value in found.items() if "/saturated_share/" in key]
     assert all(0 <= value <= 1 for value in saturated)
     assert any(saturated)
 
@@ -158,7 +158,7 @@ def test_diagnostics_of_adam() -> None:
     model.learn(12, callback=UpdateDiagnostics(every=1), log_interval=10_000)
     found = diagnostics(model)
     assert found.keys() == by_hand.values.keys()
-    assert not any("/saturated/" in key for key in found)
+    assert not any("/saturated_share/" in key for key in found)
     assert found["diagnostics/update_rms/actor.mu.0.weight"] > 0
     for key, values in by_hand.values.items():
         assert found[key] == pytest.approx(values[-1], rel=2e-3, abs=1e-7), key
