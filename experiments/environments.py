@@ -1,5 +1,6 @@
 """Gymnasium environments with the wrappers of the protocols."""
 
+import math
 import warnings
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from gymnasium import wrappers
 from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from experiments.config import EnvironmentConfig
 
@@ -20,6 +22,91 @@ Environment = gym.Env[Any, Any]
 mujoco.set_mju_user_warning(lambda message: warnings.warn(f"MuJoCo: {message}", stacklevel=2))
 
 CLIP = 10.0  # CleanRL clips normalised observations and rewards to [-10, 10]
+
+
+class Normalization(gym.Wrapper[Any, Any, Any, Any]):
+    """Normalised observations and rewards, clipped to [-10, 10], as CleanRL's PPO wraps them.
+
+    It gives the same bits as Gymnasium's ``NormalizeObservation``, ``TransformObservation``,
+    ``NormalizeReward`` and ``ClipReward`` with statistics in float64, as CleanRL's version kept
+    them, but takes a quarter of the time: the moments of one observation are no work.
+
+    Args:
+        environment: its observations are vectors.
+        gamma: discount of the return by whose spread rewards are normalised.
+
+    Attributes:
+        obs_rms: statistics of the observations.
+        return_rms: statistics of the discounted return.
+        update_running_mean: whether steps change the statistics of the observations.
+    """
+
+    EPSILON = 1e-8
+
+    def __init__(self, environment: Environment, gamma: float) -> None:
+        super().__init__(environment)
+        shape = environment.observation_space.shape
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, shape, np.float32)
+        self.obs_rms = RunningMeanStd(shape=shape)
+        self.return_rms = RunningMeanStd()
+        self.discounted_return = 0.0
+        self.gamma = gamma
+        self.update_running_mean = True
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset the environment; the discounted return goes on, as in Gymnasium."""
+        observation, info = self.env.reset(**kwargs)
+        return self._normalized(observation), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Step the environment and normalise what it returns."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        reward = float(reward)
+        self.discounted_return = self.discounted_return * self.gamma * (1 - terminated) + reward
+        _update(self.return_rms, self.discounted_return)
+        reward /= math.sqrt(self.return_rms.var + self.EPSILON)
+        reward = min(max(reward, -CLIP), CLIP)
+        return self._normalized(observation), reward, terminated, truncated, info
+
+    def _normalized(self, observation: np.ndarray) -> np.ndarray:
+        statistics = self.obs_rms
+        if self.update_running_mean:
+            _update(statistics, observation)
+        normalized = (observation - statistics.mean) / np.sqrt(statistics.var + self.EPSILON)
+        return normalized.astype(np.float32).clip(-CLIP, CLIP)
+
+
+def _update(statistics: RunningMeanStd, value: Any) -> None:
+    """``RunningMeanStd.update`` with a single value, whose variance is 0."""
+    statistics.update_from_moments(value, 0.0, 1)
+
+
+class VectorEnvironment(DummyVecEnv):
+    """`DummyVecEnv` without deep copies: it hands out the environments' own ``info``.
+
+    That is enough where an environment makes a new ``info`` in each step, as Gymnasium requires.
+    """
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step each environment, and reset those whose episodes have ended."""
+        for index, environment in enumerate(self.envs):
+            observation, reward, terminated, truncated, info = environment.step(self.actions[index])
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if terminated or truncated:
+                info["terminal_observation"] = observation
+                observation, self.reset_infos[index] = environment.reset()
+            self._save_obs(index, observation)
+            self.buf_rews[index] = reward
+            self.buf_dones[index] = terminated or truncated
+            self.buf_infos[index] = info
+        infos = list(self.buf_infos)
+        return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+
+    def _obs_from_buf(self) -> VecEnvObs:
+        if isinstance(self.observation_space, gym.spaces.Dict | gym.spaces.Tuple):
+            return super()._obs_from_buf()
+        [observations] = self.buf_obs.values()
+        return observations.copy()
 
 
 class TimeLimitAsTermination(gym.Wrapper[Any, Any, Any, Any]):
@@ -51,7 +138,7 @@ def make(config: EnvironmentConfig, gamma: float) -> Environment:
         environment = gym.make(config.id, **config.kwargs)
         environment = Monitor(environment)  # innermost: it reports raw returns
         if config.normalize:
-            environment = _normalized(environment, gamma)
+            environment = Normalization(environment, gamma)
         if config.observation_dtype is not None:
             environment = wrappers.DtypeObservation(environment, np.dtype(config.observation_dtype))
         if config.time_limit_is_terminal:
@@ -59,18 +146,9 @@ def make(config: EnvironmentConfig, gamma: float) -> Environment:
     return environment
 
 
-def _normalized(environment: Environment, gamma: float) -> Environment:
-    normalizer = wrappers.NormalizeObservation(environment)
-    # Gymnasium 1.x keeps these statistics in float32; CleanRL's version kept float64.
-    normalizer.obs_rms = RunningMeanStd(shape=environment.observation_space.shape)
-    clip = partial(np.clip, a_min=-CLIP, a_max=CLIP)
-    environment = wrappers.TransformObservation(normalizer, clip, normalizer.observation_space)
-    return wrappers.ClipReward(wrappers.NormalizeReward(environment, gamma=gamma), -CLIP, CLIP)
-
-
 def make_vector(config: EnvironmentConfig, gamma: float) -> DummyVecEnv:
     """``config.n_envs`` environments stepped in turn in this process."""
-    return DummyVecEnv([partial(make, config, gamma)] * config.n_envs)
+    return VectorEnvironment([partial(make, config, gamma)] * config.n_envs)
 
 
 def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecEnv) -> DummyVecEnv:
@@ -80,16 +158,14 @@ def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecE
     """
     environment = make(config, gamma)
     if config.normalize:
-        normalizer = _observation_normalizer(environment)
-        normalizer.obs_rms = _observation_normalizer(training.envs[0]).obs_rms
+        normalizer = _normalizer(environment)
+        normalizer.obs_rms = _normalizer(training.envs[0]).obs_rms
         normalizer.update_running_mean = False
-    return DummyVecEnv([lambda: environment])
+    return VectorEnvironment([lambda: environment])
 
 
-def _observation_normalizer(
-    environment: Environment,
-) -> wrappers.NormalizeObservation[Any, Any, Any]:
-    while not isinstance(environment, wrappers.NormalizeObservation):
+def _normalizer(environment: Environment) -> Normalization:
+    while not isinstance(environment, Normalization):
         assert isinstance(environment, gym.Wrapper)
         environment = environment.env
     return environment
