@@ -1,4 +1,32 @@
 import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 # As experiments/__init__.py does, but before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from hydra import compose, initialize_config_dir
+from stable_baselines3.common.logger import configure as configure_logger
+
+from experiments import algorithms, environments
+from experiments.config import validate
+
+
+@pytest.fixture(scope="module")
+def make() -> Iterator[Callable[..., Any]]:
+    """Builds the model that a list of Hydra overrides describes."""
+
+    def make_model(*overrides: str) -> Any:
+        config = validate(compose("train", list(overrides)))
+        gamma = config.algorithm.get("gamma", 0.99)
+        environment = environments.make_vector(config.environment, gamma)
+        model = algorithms.make(config, environment)
+        model.set_logger(configure_logger(None, []))
+        return model
+
+    configs = Path(__file__).parents[1] / "configs"
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        yield make_model

@@ -3,6 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import wrappers
+from gymnasium.wrappers.utils import RunningMeanStd
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from experiments.config import EnvironmentConfig
 from experiments.environments import make, make_evaluation, make_vector
@@ -51,6 +55,46 @@ def prior_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     second = values.var(axis=0) * count + weight
     second += values.mean(axis=0) ** 2 * count * weight / total
     return mean, second / total
+
+
+def test_normalisation_has_the_bits_of_gymnasiums_wrappers() -> None:
+    expected = wrappers.NormalizeObservation(gym.make("HalfCheetah-v4"))
+    expected.obs_rms = RunningMeanStd(shape=(17,))  # in float64
+    expected = wrappers.TransformObservation(
+        expected, lambda observation: observation.clip(-10, 10), expected.observation_space
+    )
+    expected = wrappers.ClipReward(wrappers.NormalizeReward(expected, GAMMA), -10, 10)
+    environment = make(NORMALIZED, GAMMA)
+    assert environment.observation_space == expected.observation_space
+    _, _, actions = raw_episode(50)
+    for seed in (7, 8):  # statistics and the discounted return go on over a reset
+        np.testing.assert_array_equal(environment.reset(seed=seed)[0], expected.reset(seed=seed)[0])
+        for action in actions:
+            observation, reward, *_ = environment.step(action)
+            expected_observation, expected_reward, *_ = expected.step(action)
+            np.testing.assert_array_equal(observation, expected_observation)
+            assert observation.dtype == expected_observation.dtype
+            assert reward == expected_reward
+
+
+@pytest.mark.parametrize("environment_id", ["CartPole-v1", "FrozenLake-v1", "Blackjack-v1"])
+def test_a_vector_of_environments_is_sb3s(environment_id: str) -> None:
+    made = make_vector(EnvironmentConfig(id=environment_id, n_envs=2), GAMMA)
+    expected = DummyVecEnv([lambda: Monitor(gym.make(environment_id))] * 2)
+    for vector in (made, expected):
+        vector.seed(5)
+    np.testing.assert_equal(made.reset(), expected.reset())
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(100):
+        actions = rng.integers(0, 2, 2)
+        step, expected_step = made.step(actions), expected.step(actions)
+        for info in (*step[3], *expected_step[3]):
+            info.get("episode", {}).pop("t", None)  # wall time
+        np.testing.assert_equal(step, expected_step)
+        seen.append(step)
+    assert any(dones.any() for _, _, dones, _ in seen)
+    assert len({id(info) for *_, infos in seen for info in infos}) == 200
 
 
 def test_a_time_limit_is_shown_as_a_termination_and_the_raw_return_is_reported() -> None:
