@@ -28,7 +28,7 @@ from experiments.ppo import CleanRLPPO as CleanRLPPO  # a run's identity has it 
 # A NaN must reach the divergence guard, not raise in a distribution's constructor.
 Distribution.set_default_validate_args(False)
 
-# The same steps in one kernel; with SB3's small networks, a third to a quarter of the time.
+# The same steps in one kernel; without it, PPO with Adam is 15% slower.
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 

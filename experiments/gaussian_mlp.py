@@ -1,8 +1,8 @@
 """The networks of SB3's ``MlpPolicy`` for continuous actions, without its modules and autograd.
 
 With two networks of 64 units, most of the time of SB3's policy goes into what surrounds the matrix
-products: modules, distributions and the graph of autograd. Here they are called directly, and the
-gradients written out.
+products: modules, distributions and the graph of autograd. Here the products are called directly,
+and the gradients written out.
 """
 
 import math
@@ -32,13 +32,14 @@ class GaussianMlp:
 
     @staticmethod
     def supports(policy: ActorCriticPolicy) -> bool:
-        """Whether ``policy`` is SB3's own, on flat observations, with tanh and a fixed Gaussian."""
+        """Whether ``policy`` is SB3's own, from vectors to vectors, with tanh and a Gaussian."""
         return (
             type(policy) is ActorCriticPolicy
             and type(policy.action_dist) is DiagGaussianDistribution
             and policy.features_extractor_class is FlattenExtractor
             and policy.activation_fn is torch.nn.Tanh
             and policy.observation_space.shape == (policy.features_dim,)
+            and len(policy.action_space.shape or ()) == 1
         )
 
     def mean(self, observations: torch.Tensor) -> torch.Tensor:

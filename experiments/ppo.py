@@ -1,7 +1,8 @@
 """SB3's PPO as CleanRL runs it.
 
-Any policy works through SB3's rollouts and autograd; what `GaussianMlp` supports goes through that
-class, which gives the same numbers within rounding in a fraction of the time.
+Any policy works through SB3's rollouts and autograd. What `GaussianMlp` supports goes through that
+class, with the same actions to the bit and the same gradients within rounding. On HalfCheetah,
+SB3's rollouts would make training 60% slower, autograd 20%.
 """
 
 import math
@@ -66,8 +67,8 @@ class CleanRLPPO(PPO):
         """Fill the buffer; see SB3's ``OnPolicyAlgorithm.collect_rollouts``.
 
         The policy does not change during a rollout, so that values and log-probabilities can be
-        computed at its end for all steps at once. Callbacks find all of SB3's local variables but
-        these two.
+        computed at its end for all steps at once. Callbacks find ``actions``, ``new_obs``,
+        ``rewards``, ``dones`` and ``infos`` among the local variables, as in SB3.
         """
         networks = self._networks()
         if networks is None or type(rollout_buffer) is not RolloutBuffer:
@@ -92,7 +93,7 @@ class CleanRLPPO(PPO):
                 return False
             self._update_info_buffer(infos, dones)
             for index in np.flatnonzero(dones):
-                if infos[index]["TimeLimit.truncated"]:
+                if infos[index].get("TimeLimit.truncated", False):
                     terminal, _ = self.policy.obs_to_tensor(infos[index]["terminal_observation"])
                     with torch.no_grad():
                         rewards[index] += self.gamma * self.policy.predict_values(terminal).item()

@@ -77,6 +77,11 @@ def test_normalisation_has_the_bits_of_gymnasiums_wrappers() -> None:
             assert reward == expected_reward
 
 
+def test_only_arrays_can_be_normalised() -> None:
+    with pytest.raises(ValueError, match=r"environment\.normalize = True: observations of Tuple"):
+        make(EnvironmentConfig(id="Blackjack-v1", normalize=True), GAMMA)
+
+
 @pytest.mark.parametrize("environment_id", ["CartPole-v1", "FrozenLake-v1", "Blackjack-v1"])
 def test_a_vector_of_environments_is_sb3s(environment_id: str) -> None:
     made = make_vector(EnvironmentConfig(id=environment_id, n_envs=2), GAMMA)
