@@ -18,7 +18,7 @@ TINY = {
 FIELDS = {
     *("schema_version", "identity", "status", "reason", "arm", "seed", "configuration", "steps"),
     *("curve", "final_score", "final_episodes", "evaluation", "metrics", "optimizer", "timing"),
-    "provenance",
+    *("diagnostics", "provenance"),
 }
 
 
