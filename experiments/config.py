@@ -134,6 +134,7 @@ class TrainConfig:
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        keep_model: leave the final model in the run's folder, for ``experiments.watch``.
         runs: the folder that holds the runs' folders.
     """
 
@@ -147,12 +148,13 @@ class TrainConfig:
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
+    keep_model: bool = False
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
         """What determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in ("runs", "protocol", "checkpoint"):
+        for setting in ("runs", "protocol", "checkpoint", "keep_model"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]

@@ -73,6 +73,8 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
         checkpoint = Checkpoint(save, interval, seconds=60 * config.checkpoint.minutes)
         with heartbeat:
             diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
+        if config.keep_model:
+            training.keep_model(run.folder)
         record = run.finish(diverged, training.outcome())
         if config.checkpoint.keep:
             save()
