@@ -120,6 +120,26 @@ class CheckpointConfig:
 
 
 @dataclass
+class TrackingConfig:
+    """Where a run's metrics go beside its ``progress.csv``; no part of its identity.
+
+    Attributes:
+        wandb: to Weights & Biases; online if there is a key, else offline.
+        tensorboard: to TensorBoard.
+        project: wandb's project.
+        entity: wandb's user or team; null is the key's own.
+        group: the study; null is the protocol, or algorithm and environment.
+    """
+
+    __pydantic_config__ = STRICT
+    wandb: bool = True
+    tensorboard: bool = False
+    project: str = "alphagrad"
+    entity: str | None = None
+    group: str | None = None
+
+
+@dataclass
 class TrainConfig:
     """One run.
 
@@ -130,6 +150,7 @@ class TrainConfig:
             keyword arguments, less the learning rate, which is the algorithm's.
         evaluation: see `EvaluationConfig`.
         checkpoint: see `CheckpointConfig`.
+        tracking: see `TrackingConfig`.
         protocol: the protocol's name, or null.
         total_steps: environment steps.
         seed: seeds everything random in the run.
@@ -144,6 +165,7 @@ class TrainConfig:
     optimizer: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     protocol: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -154,7 +176,7 @@ class TrainConfig:
     def identified(self) -> dict[str, Any]:
         """What determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in ("runs", "protocol", "checkpoint", "keep_model"):
+        for setting in ("runs", "protocol", "checkpoint", "tracking", "keep_model"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]

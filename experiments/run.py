@@ -8,6 +8,7 @@
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
+- ``wandb.id``: the run's id in Weights & Biases (experiments/tracking.py);
 - ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
 - ``record.json``: the outcome, written last (schema: results/README.md).
 """

@@ -130,9 +130,10 @@ def members(config: StudyRunConfig) -> list[Member]:
     study, quick = config.study, config.scale == "quick"
     arms = study.quick.arms if quick else study.arms
     seeds = study.quick.seeds if quick else study.seeds
-    common = [f"protocol={study.protocol}", f"runs={config.runs}"]
+    name = f"{study.name}-quick" if quick else study.name
+    common = [f"protocol={study.protocol}", f"runs={config.runs}", f"tracking.group={name}"]
     common += (study.quick.overrides if quick else []) + config.overrides
-    folder = Path(config.results) / (f"{study.name}-quick" if quick else study.name) / "records"
+    folder = Path(config.results) / name / "records"
     all_overrides = [arm.split() + common for arm in arms]
     configs = [validate(compose("train", overrides)) for overrides in all_overrides]
     for kind, keys in (
@@ -145,8 +146,8 @@ def members(config: StudyRunConfig) -> list[Member]:
     for seed in range(seeds):
         for overrides, arm_config in zip(all_overrides, configs, strict=True):
             run = Run(replace(arm_config, seed=seed), "")
-            name = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
-            found.append(Member(run, [*overrides, f"seed={seed}"], folder / name))
+            file = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
+            found.append(Member(run, [*overrides, f"seed={seed}"], folder / file))
     return found
 
 

@@ -24,6 +24,7 @@ from experiments.callbacks import Heartbeat
 from experiments.checkpoints import Checkpoint, CheckpointFolder
 from experiments.config import ConfigurationError, exit_on_mistake, validate
 from experiments.run import Run, RunBusyError
+from experiments.tracking import Trackers
 from experiments.training import Training
 
 BUSY = os.EX_TEMPFAIL
@@ -66,16 +67,17 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
             run.start(earlier["provenance"], resumption)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
-        model.set_logger(Logger(str(run.folder), [csv]))
-
         heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
         checkpoint = Checkpoint(save, interval, seconds=60 * config.checkpoint.minutes)
-        with heartbeat:
-            diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
-        if config.keep_model:
-            training.keep_model(run.folder)
-        record = run.finish(diverged, training.outcome())
+        with Trackers(run) as trackers:
+            model.set_logger(Logger(str(run.folder), [csv, trackers]))
+            with heartbeat:
+                diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
+            if config.keep_model:
+                training.keep_model(run.folder)
+            record = run.finish(diverged, training.outcome())
+            trackers.finish(record)
         if config.checkpoint.keep:
             save()
         else:

@@ -66,7 +66,7 @@ class Training:
             evaluation,
             Diagnostics(config.total_steps),
         )
-        self.begin = time.perf_counter()
+        self.seconds = 0.0  # of training before an interruption
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, as nested plain data and tensors."""
@@ -85,7 +85,7 @@ class Training:
         same_episodes = snapshot.put(state["snapshot"], self.model)
         for observer, encoded in zip(self.observers, state["observers"], strict=True):
             vars(observer).update(snapshot.decode(encoded))
-        self.begin = time.perf_counter() - state["seconds"]
+        self.seconds = state["seconds"]
         return same_episodes
 
     def learn(self, *callbacks: BaseCallback) -> str | None:
@@ -100,6 +100,7 @@ class Training:
         Raises:
             Exception: whatever else interrupts the training.
         """
+        self.begin = time.perf_counter() - self.seconds
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
