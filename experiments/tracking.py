@@ -67,7 +67,7 @@ class Trackers(KVWriter):
 
     def __exit__(self, *exception: object) -> None:
         for name, tracker in list(self.trackers.items()):
-            self._guard(name, lambda tracker=tracker: tracker.finish(self.record))
+            self.guard(name, lambda tracker=tracker: tracker.finish(self.record))
         self.trackers.clear()
 
     def write(
@@ -84,7 +84,7 @@ class Trackers(KVWriter):
                 for key, value in numbers.items()
                 if name not in key_excluded.get(key, ())
             }
-            self._guard(name, lambda tracker=tracker, row=row: tracker.log(row, step))
+            self.guard(name, lambda tracker=tracker, row=row: tracker.log(row, step))
 
     def finish(self, record: dict[str, Any]) -> None:
         """Log the last evaluation, which came after SB3's last log, and keep the record."""
@@ -100,9 +100,10 @@ class Trackers(KVWriter):
         def start() -> None:
             self.trackers[name] = make()
 
-        self._guard(name, start)
+        self.guard(name, start)
 
-    def _guard(self, name: str, action: Callable[[], None]) -> None:
+    def guard(self, name: str, action: Callable[[], None]) -> None:
+        """Do something with a tracker, which is left out from there on if it fails."""
         try:
             action()
         except Exception as error:  # whatever it is, the training goes on
@@ -157,13 +158,14 @@ class Wandb:
         self.logged = max((last_step(path) for path in earlier), default=-1)
         self.row = self.logged
         mode = wandb.setup().settings.mode
-        if mode == "online" and not wandb.login(prompt=False):
-            mode = "offline"
         try:
+            if mode == "online" and not wandb.login(prompt=False, verify=False):
+                mode = "offline"
             self.wandb_run = self._init(run, mode)
         except (wandb.Error, TimeoutError) as error:
             if mode != "online":
                 raise
+            wandb.teardown()  # its service would still hold the id
             for path in self._folders() - earlier:  # nothing was logged there
                 shutil.rmtree(path, ignore_errors=True)
             warn(f"wandb is offline for {run.folder} (make wandb-sync, later): {error}")
@@ -214,7 +216,9 @@ class Wandb:
         """Log a video of the finished run."""
         import wandb
 
-        self.wandb_run.log({"video": wandb.Video(str(path), caption=caption)}, commit=True)
+        self.row += 1
+        row = {"video": wandb.Video(str(path), caption=caption), STEP: self.logged}
+        self.wandb_run.log(row, step=self.row, commit=True)
 
     def finish(self, record: dict[str, Any] | None) -> None:
         """Leave the record as the summary and end the run."""

@@ -25,7 +25,7 @@ DQN = ["protocol=dqn_cartpole", "algorithm.learning_starts=200", "evaluation.epi
 
 
 def command(folder: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "experiments.train", *DQN, *arguments, f"runs={folder}"]
+    return [sys.executable, "-m", "experiments.train", *arguments, *DQN, f"runs={folder}"]
 
 
 def train(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -118,15 +118,13 @@ def test_a_killed_run_keeps_its_id_and_shows_each_step_once(tmp_path: Path) -> N
     environment = os.environ | {"WANDB_MODE": "offline"}
     process = subprocess.Popen(command(tmp_path, *arguments), cwd=ROOT, env=environment)
     folder = None
-    while folder is None:  # go on past a checkpoint, so that steps are repeated
+    while folder is None:
         for path in tmp_path.glob("*/checkpoints/step-*.pt"):
             folder = path.parents[1] if int(path.name.split("-")[1]) >= 2000 else None
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    # As if rows had reached the disk that the checkpoint does not know of.
-    newest = max(folder.glob("checkpoints/step-*.pt"))
-    newest.unlink()
+    max(folder.glob("checkpoints/step-*.pt")).unlink()  # go on from the one before
     outcome = train(tmp_path, *arguments, WANDB_MODE="offline")
     assert (outcome.returncode, outcome.stderr) == (0, "")
 
