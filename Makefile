@@ -5,14 +5,16 @@ FRESH ?= 0
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots clean
+.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots dashboard \
+	wandb-sync tensorboard video benchmark-tracking clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-14s\033[0m %s\n' "$$target" "$$text"; done
+	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-18s\033[0m %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
 
@@ -53,6 +55,24 @@ status: setup ## Watch all runs: done, running with time left, stalled, diverged
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.report study=all
+
+dashboard: setup ## With a wandb key: save the workspace, print its address; without: see the runs here
+	$(RUN) -m experiments.dashboard
+
+wandb-sync: setup ## Upload to wandb what was logged without a key or a network
+	WANDB_DIR=runs $(VENV)/bin/wandb sync --yes
+
+tensorboard: setup ## Serve the runs that were made with tracking=tensorboard or both
+	$(VENV)/bin/tensorboard --logdir runs/tensorboard
+
+video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then draw results/video
+	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=adam $(VIDEO)
+	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 $(VIDEO)
+	$(RUN) -m experiments.watch runs/video/ppo-* --output results/video/halfcheetah.gif \
+	--size 240 --first 100 --last 180
+
+benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PPO (ten minutes)
+	$(RUN) -m scripts.benchmark.tracking
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick

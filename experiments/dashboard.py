@@ -10,10 +10,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import wandb
+import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
-from wandb_workspaces.reports import v2 as wr
 
 STEP = "global_step"
 SCORE = wr.SummaryMetric("final_score")
@@ -53,7 +54,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         wr.ParallelCoordinatesPlotColumn(wr.Config("arm")),
         wr.ParallelCoordinatesPlotColumn(SCORE),
     ]
-    sections = {
+    sections: dict[str, list[Any]] = {
         "Returns": [
             curve("Training return, mean and standard error", "rollout/ep_rew_mean"),
             curve("Evaluation return, mean and standard error", "evaluation/return_mean"),
@@ -68,7 +69,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
         ],
         "Alpha": [
             wr.ParallelCoordinatesPlot(title="Settings and final score", columns=coordinates),
-            wr.ScatterPlot(title="Alpha and final score", x=wr.Config("alpha"), y=SCORE, log_x=True),
+            wr.ScatterPlot(title="Final score", x=wr.Config("alpha"), y=SCORE, log_x=True),
             wr.ParameterImportancePlot(with_respect_to="final_score"),
         ],
         "Stability": [
@@ -115,7 +116,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         if wandb.login(prompt=False):
-            entity = options.entity or wandb.Api().default_entity
+            entity = options.entity or str(wandb.Api().default_entity)
             print(workspace(entity, options.project).save().url)
             return 0
     except Exception as error:  # the network's, the server's or the key's: one line says which

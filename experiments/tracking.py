@@ -1,11 +1,12 @@
 """Weights & Biases and TensorBoard, as one output of SB3's logger.
 
-A tracker never stops a run: one that fails is left out from there on, with one warning, and what it
-has logged stays on disk. Below ``runs`` lie ``wandb/``, which ``wandb leet`` and ``wandb sync`` read
-(``make dashboard``, ``make wandb-sync``), and ``tensorboard/<study>/<arm>/``.
+A tracker never stops a run: one that fails is left out from there on, with one warning, and what
+it has logged stays on disk. Below ``runs`` lie ``wandb/``, which ``make dashboard`` shows and
+``make wandb-sync`` uploads, and ``tensorboard/<study>/<arm>/``.
 
-What a killed run logs again when it goes on from a checkpoint is shown once: wandb gets no step that
-an earlier process has brought to the disk, TensorBoard is told to drop what follows the checkpoint.
+A killed run goes on from a checkpoint and takes some steps again; they are shown once. wandb gets
+no step that an earlier process has brought to the disk, TensorBoard is told to drop what follows
+the checkpoint.
 """
 
 import json
@@ -18,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,7 +69,7 @@ class Trackers(KVWriter):
 
     def __exit__(self, *exception: object) -> None:
         for name, tracker in list(self.trackers.items()):
-            self.guard(name, lambda tracker=tracker: tracker.finish(self.record))
+            self.guard(name, partial(tracker.finish, self.record))
         self.trackers.clear()
 
     def write(
@@ -84,7 +86,7 @@ class Trackers(KVWriter):
                 for key, value in numbers.items()
                 if name not in key_excluded.get(key, ())
             }
-            self.guard(name, lambda tracker=tracker, row=row: tracker.log(row, step))
+            self.guard(name, partial(tracker.log, row, step))
 
     def finish(self, record: dict[str, Any]) -> None:
         """Log the last evaluation, which came after SB3's last log, and keep the record."""
@@ -92,6 +94,12 @@ class Trackers(KVWriter):
         if record["evaluation"]["step"]:
             returns = record["evaluation"]["returns"][-1]
             self.write({"evaluation/return_mean": sum(returns) / len(returns)}, {}, record["steps"])
+
+    def video(self, path: Path) -> None:
+        """Log a video of the finished run, to wandb alone: TensorBoard has none."""
+        tracker = self.trackers.get("wandb")
+        if isinstance(tracker, Wandb):
+            self.guard("wandb", partial(tracker.video, path))
 
     def close(self) -> None:
         """SB3's logger calls this; trackers end with the run."""
@@ -212,12 +220,12 @@ class Wandb:
             self.row = max(step, self.row + 1)  # wandb's own count, which has to grow
             self.wandb_run.log(row | {STEP: step}, step=self.row, commit=True)
 
-    def video(self, path: Path, caption: str) -> None:
+    def video(self, path: Path) -> None:
         """Log a video of the finished run."""
         import wandb
 
         self.row += 1
-        row = {"video": wandb.Video(str(path), caption=caption), STEP: self.logged}
+        row = {"video": wandb.Video(str(path)), STEP: self.logged}
         self.wandb_run.log(row, step=self.row, commit=True)
 
     def finish(self, record: dict[str, Any] | None) -> None:
@@ -266,7 +274,7 @@ class TensorBoard:
         settings = tracked_config(run)
         plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
         for summary in hparams(plain, {"final_score": math.nan}):
-            self.writer.file_writer.add_summary(summary)
+            self.writer._get_file_writer().add_summary(summary)
 
     def log(self, row: dict[str, float], step: int) -> None:
         """Write the metrics of an environment step."""

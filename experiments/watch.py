@@ -29,7 +29,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from experiments import environments
 from experiments.config import ConfigurationError, exit_on_mistake, validate
 from experiments.run import Run, read_json
-from experiments.tracking import Trackers, Wandb
+from experiments.tracking import Trackers
 from experiments.training import MODEL, STATISTICS
 
 GL_PACKAGES = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
@@ -69,7 +69,8 @@ class Actor:
         environment = replace(
             self.config.environment, kwargs=self.config.environment.kwargs | rendering
         )
-        self.environment = environments.make(environment, self.model.gamma)
+        gamma = self.config.algorithm.get("gamma", 0.99)
+        self.environment = environments.make(environment, gamma)
         if environment.normalize:
             kept = np.load(folder / STATISTICS)
             statistics = RunningMeanStd(shape=kept["mean"].shape)
@@ -96,8 +97,9 @@ class Actor:
 
     def picture(self) -> Image.Image:
         """What is seen now, with the label and the return so far."""
-        frame = Image.fromarray(self.environment.render())
-        frame = frame.resize((self.size, self.size))
+        pixels = self.environment.render()
+        assert isinstance(pixels, np.ndarray)
+        frame = Image.fromarray(pixels).resize((self.size, self.size))
         draw = ImageDraw.Draw(frame)
         text = f"{self.label}\nreturn {self.total:,.0f}"
         font = ImageFont.load_default(self.size // 16)
@@ -130,14 +132,14 @@ def choose_renderer() -> None:
     )
 
 
-def frames(actors: list[Actor], seed: int, steps: int, first: int) -> Iterator[np.ndarray]:
-    """Pictures of all actors in a grid, until all episodes have ended."""
+def frames(actors: list[Actor], seed: int, first: int, last: int) -> Iterator[np.ndarray]:
+    """Pictures of all actors in a grid at steps in [first, last), until all episodes have ended."""
     columns = math.ceil(math.sqrt(len(actors)))
     rows = math.ceil(len(actors) / columns)
     size = actors[0].size
     for actor in actors:
         actor.reset(seed)
-    for step in track(range(steps), "rendering", disable=not sys.stdout.isatty()):
+    for step in track(range(last), "rendering", disable=not sys.stdout.isatty()):
         if step >= first:
             grid = Image.new("RGB", (columns * size, rows * size))
             for index, actor in enumerate(actors):
@@ -149,19 +151,24 @@ def frames(actors: list[Actor], seed: int, steps: int, first: int) -> Iterator[n
             actor.step()
 
 
+def write_gif(path: Path, pictures: Iterator[np.ndarray], fps: int) -> None:
+    """Write a GIF small enough for a README: of 48 colours, without dithering."""
+    first, *others = [
+        Image.fromarray(picture).quantize(48, dither=Image.Dither.NONE) for picture in pictures
+    ]
+    first.save(path, save_all=True, append_images=others, duration=1000 // fps, loop=0)
+
+
 def log_video(actor: Actor, path: Path) -> None:
     """Add a video to the run in wandb, if the run is tracked there."""
-    run = Run(actor.config, "")
-    provenance = read_json(actor.folder / "provenance.json")
-    if provenance is None or not actor.config.tracking.wandb:
-        return
-    run.provenance = provenance
     record = read_json(actor.folder / "record.json")
+    if record is None:
+        return
+    run = Run(replace(actor.config, runs=str(actor.folder.parent)), "")
+    run.provenance = record["provenance"]
     with Trackers(run) as trackers:
         trackers.record = record
-        tracker = trackers.trackers.get("wandb")
-        if isinstance(tracker, Wandb):
-            trackers.guard("wandb", lambda: tracker.video(path, actor.label))
+        trackers.video(path)
 
 
 def main(arguments: list[str]) -> None:
@@ -171,7 +178,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, help="an .mp4 or a .gif; the first run's video.mp4")
     parser.add_argument("--seed", type=int, default=0, help="of the episode")
     parser.add_argument("--first", type=int, default=0, help="the first step that is drawn")
-    parser.add_argument("--steps", type=int, default=1000, help="draw no step after this one")
+    parser.add_argument("--last", type=int, default=1000, help="stop before this step")
     parser.add_argument("--size", type=int, default=320, help="of one picture, in pixels")
     options = parser.parse_args(arguments)
     output = options.output or options.run[0] / "video.mp4"
@@ -182,7 +189,7 @@ def main(arguments: list[str]) -> None:
         choose_renderer()
     fps = actors[0].environment.metadata["render_fps"]
     output.parent.mkdir(parents=True, exist_ok=True)
-    pictures = frames(actors, options.seed, options.steps, options.first)
+    pictures = frames(actors, options.seed, options.first, options.last)
     if output.suffix == ".gif":
         write_gif(output, pictures, fps)
     else:
@@ -193,14 +200,6 @@ def main(arguments: list[str]) -> None:
     print(f"{output}: returns {returns}")
     for actor in actors:
         log_video(actor, output)
-
-
-def write_gif(path: Path, pictures: Iterator[np.ndarray], fps: int) -> None:
-    """Write a GIF of few colours, for a README."""
-    images = [Image.fromarray(picture).quantize(48, dither=Image.Dither.NONE) for picture in pictures]
-    images[0].save(
-        path, save_all=True, append_images=images[1:], duration=1000 // fps, loop=0, optimize=True
-    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 python -m scripts.benchmark.tracking [total_steps=100_000] [overrides]
 
-One run of PPO on HalfCheetah is trained at full length, offline. Training has the main thread and
-one thread of torch, so that what tracking takes can be counted in the same run: the time of the main
-thread inside the trackers, that of all other threads of the process, and that of wandb's service, a
-process of its own. The figures go to results/benchmark/tracking.csv.
+One run of PPO on HalfCheetah is trained at full length, offline. Its training takes one thread, so
+that what tracking takes can be counted in the same run: the time of the main thread inside the
+trackers, that of all other threads of the process, and that of wandb's service, a process of its
+own. The figures go to results/benchmark/tracking.csv.
 """
 
 import os
@@ -67,9 +67,7 @@ def main() -> None:
         wandb.teardown()  # waits for the service, whose time can then be read
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds["other threads"] = process - thread
-    seconds["service"] = (
-        after.ru_utime - children.ru_utime + after.ru_stime - children.ru_stime
-    )
+    seconds["service"] = after.ru_utime - children.ru_utime + after.ru_stime - children.ru_stime
     seconds["training"] = thread - sum(seconds[part] for part in ("start", "write", "finish"))
     rows = pd.DataFrame({"part": list(seconds), "cpu_seconds": list(seconds.values())})
     rows["percent_of_training"] = 100 * rows["cpu_seconds"] / seconds["training"]
