@@ -4,7 +4,8 @@
 
 - ``config.yaml``: the resolved configuration;
 - ``provenance.json``: versions, CPU, git commit and command;
-- ``status.json``: ``running``, ``completed``, ``diverged`` or ``failed``, and how far;
+- ``status.json``: ``pending`` (in Slurm's queue), ``running``, ``completed``, ``diverged`` or
+  ``failed``, and how far;
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
@@ -15,9 +16,10 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -79,17 +81,17 @@ class Run:
 
     Args:
         config: the validated configuration.
-        command: the command that makes this run again.
+        overrides: the Hydra overrides that make this run.
     """
 
-    def __init__(self, config: TrainConfig, command: str) -> None:
+    def __init__(self, config: TrainConfig, overrides: Sequence[str]) -> None:
         self.config = config
+        self.overrides = list(overrides)
         self.identity = config.identity()
         environment = re.sub(r"[^\w.-]", "_", config.environment.id)
         optimizer = config.optimizer["_target_"].rpartition(".")[2].lower()
         name = f"{config.algorithm['name']}-{environment}-{optimizer}-seed{config.seed}"
         self.folder = Path(config.runs) / f"{name}-{self.identity}"
-        self.command = command
         self.started = now()
         self.first_step = 0
 
@@ -130,7 +132,8 @@ class Run:
         write_text(
             self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
         )
-        here = {"started": self.started, "command": self.command, **provenance()}
+        command = f"python -m experiments.train {shlex.join(self.overrides)}"
+        here = {"started": self.started, "command": command, **provenance()}
         self.provenance = interrupted or here | {"resumed": []}
         if resumption is not None:
             self.provenance["resumed"].append(resumption | here)
@@ -150,6 +153,11 @@ class Run:
             "reason": reason,
         }
         write_json(self.folder / "status.json", content)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has a record or has failed."""
+        return self.record is not None or self.status.get("status") == "failed"
 
     @property
     def status(self) -> dict[str, Any]:
