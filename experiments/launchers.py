@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import submitit
 import torch
-from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
 
 from experiments.config import (
     ConfigurationError,
@@ -140,7 +140,7 @@ def last_words(run: Run) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
-class Task(submitit.helpers.Checkpointable):
+class Task:
     """A run as a task of Slurm, begun again by submitit after a preemption or a time limit."""
 
     def __call__(self, config: TrainConfig, overrides: list[str]) -> str:
@@ -155,6 +155,10 @@ class Task(submitit.helpers.Checkpointable):
                 return str(error)
             except RunBusyError:  # a node that failed may hold its lock for minutes
                 time.sleep(INTERVAL)
+
+    def checkpoint(self, config: TrainConfig, overrides: list[str]) -> DelayedSubmission:
+        """What submitit calls the next time: the same, the run has its own checkpoint."""
+        return DelayedSubmission(self, config, overrides)
 
 
 @dataclass(frozen=True)
@@ -248,8 +252,8 @@ class Slurm:
 
 def submitted_task(run: Run) -> str | None:
     """The task as which a run was submitted last."""
-    submitted = read_json(run.folder / "slurm.json")
-    return submitted and submitted["task"]
+    submitted = read_json(run.folder / "slurm.json") or {}
+    return submitted.get("task")
 
 
 def wait(tasks: dict[str, Run]) -> None:

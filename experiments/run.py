@@ -31,7 +31,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from experiments.config import TrainConfig
+from experiments.config import ConfigurationError, TrainConfig
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
@@ -97,8 +97,23 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The run's record, if it has finished."""
-        return read_json(self.folder / "record.json")
+        """The run's record, if it has finished; see `read_record`."""
+        return self.read_record(self.folder / "record.json")
+
+    def read_record(self, path: Path) -> dict[str, Any] | None:
+        """The record in a file, or None where there is none.
+
+        Raises:
+            ConfigurationError: if it is of another schema version, or of another run.
+        """
+        record = read_json(path)
+        for field, expected in (("schema_version", SCHEMA_VERSION), ("identity", self.identity)):
+            if record is not None and record.get(field) != expected:
+                raise ConfigurationError(
+                    f"{path}: {field} = {record.get(field)!r}: should be {expected!r}; "
+                    "move the file away to make this run anew"
+                )
+        return record
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -1,9 +1,9 @@
-"""What Slurm says of tasks, asked of ``squeue``, which needs no accounting database as ``sacct`` does."""
+"""What Slurm says of tasks, by ``squeue``: unlike ``sacct`` it needs no accounting database."""
 
 import subprocess
 import time
 
-from submitit.core.core import InfoWatcher
+from submitit.slurm.slurm import SlurmInfoWatcher
 
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
@@ -35,7 +35,9 @@ def slurm(*command: str) -> str:
 
 
 def task_states() -> dict[str, str]:
-    """The state of each of this user's tasks that Slurm remembers, by ``<job>`` or ``<job>_<index>``.
+    """The state of each of this user's tasks that Slurm remembers.
+
+    Its keys are ``<job>`` or, in an array, ``<job>_<index>``.
 
     Raises:
         SlurmError: if Slurm does not answer.
@@ -44,7 +46,7 @@ def task_states() -> dict[str, str]:
     return dict(line.split("|") for line in lines.split())
 
 
-class QueueWatcher(InfoWatcher):
+class QueueWatcher(SlurmInfoWatcher):
     """Tells submitit which jobs are at their end."""
 
     def get_state(self, job_id: str, mode: str = "standard") -> str:

@@ -6,7 +6,6 @@ python -m experiments.study study=ppo scale=quick [launcher=slurm]
 import signal
 import sys
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -111,6 +110,11 @@ class Member:
 
     run: Run
     record: Path
+
+    @property
+    def published(self) -> bool:
+        """Whether the results have its record."""
+        return self.run.read_record(self.record) is not None
 
     def publish(self) -> bool:
         """Copy the run's record to the results, under the study's label; whether there is one."""
@@ -242,7 +246,7 @@ def run_study(config: StudyRunConfig) -> bool:
     launcher = make_launcher(config.launcher)
     found = members(config)
     label = f"{config.study.name} ({config.scale} scale)"
-    missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
+    missing = [m for m in found if (config.fresh or not m.published) and not m.publish()]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
     tried = missing
     if config.retry == "none":

@@ -1,0 +1,177 @@
+"""Studies and sweeps on a Slurm cluster of two nodes, as a user starts them."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import slurm
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
+# Without a checkpoint before its end but for those that a signal asks for.
+LONG = ["total_steps=60000", *SHORT[1:], "checkpoint.points=1"]
+
+
+def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+    joined = json.dumps(overrides, separators=(",", ":"))
+    arguments = ["study=dqn", "scale=quick", f"overrides={joined}", f"runs={folder}/runs"]
+    arguments += [f"results={folder}/results", "launcher=slurm", "launcher.mem_gb=1", *more]
+    return start("study", *arguments)
+
+
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", f"experiments.{module}", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait for something to be true, at most so long."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+    return value
+
+
+def tasks(folder: Path) -> dict[str, Path]:
+    """The run folder of each submitted task."""
+    found = folder.glob("runs/*/slurm.json")
+    return {json.loads(path.read_text())["task"]: path.parent for path in found}
+
+
+def step(run: Path) -> int:
+    """How far a run is, if it is running."""
+    status = json.loads((run / "status.json").read_text())
+    return status["step"] if status["status"] == "running" else 0
+
+
+def requeue_at_once(process: "subprocess.Popen[str]") -> None:
+    """Slurm holds what was requeued for two minutes; release it until the process has ended."""
+    while process.poll() is None:
+        for task in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i").split():
+            slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
+        time.sleep(1)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in record if name not in ("timing", "provenance")}
+
+
+def test_a_study_completes_on_two_nodes_though_it_is_killed_itself(
+    tmp_path: Path, slurm_folder: Path
+) -> None:
+    arms = '["optimizer=adam","optimizer=sgd","optimizer=rmsprop","optimizer=sign_sgd"]'
+    more = [f"study.quick.arms={arms}", "study.quick.seeds=2", "workers=2"]
+    process = study(tmp_path, SHORT, *more)
+    wait_until(lambda: list(tmp_path.glob("results/*/records/*.json")))
+    process.kill()
+    process.communicate()
+    submitted = tasks(tmp_path)
+
+    process = study(tmp_path, SHORT, *more)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "8 of 8 runs done, 0 running, 0 failed" in output
+    assert len(list(tmp_path.glob("results/dqn-quick/records/*.json"))) == 8
+    assert tasks(tmp_path) == submitted  # none was submitted twice
+    [script] = tmp_path.glob("runs/.slurm/*/*_submission.sh")
+    assert "--array=0-7%2" in script.read_text()
+    [array] = {task.partition("_")[0] for task in submitted}
+    wait_until(lambda: len(completed(slurm_folder, array)) == 8)
+    assert set(completed(slurm_folder, array)) == {("COMPLETED", "n1"), ("COMPLETED", "n2")}
+
+
+def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
+    """The last state and the node of each task of an array that has ended."""
+    lines = (slurm_folder / "completed.txt").read_text().splitlines()
+    return [
+        (match[1], match[2])
+        for line in lines
+        if f"ArrayJobId={array} " in line
+        and (match := re.search(r"JobState=(\w+) .*NodeList=(\S+)", line))
+    ]
+
+
+def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
+    one = ['study.quick.arms=["optimizer=alphagrad"]', "study.quick.seeds=1"]
+    process = study(tmp_path, LONG, *one)
+    [(_, run)] = wait_until(lambda: tasks(tmp_path)).items()
+    wait_until(lambda: step(run) > 3000)
+    slurm("sbatch", "-phigh", "-N2", "--mem=100", "-o/dev/null", "--wrap=sleep 1")
+    alone = start(
+        "train", "protocol=dqn_cartpole", "optimizer=alphagrad", *LONG, f"runs={tmp_path}/alone"
+    )
+    requeue_at_once(process)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "1 of 1 runs done, 0 running, 0 failed" in output
+    [record] = records(tmp_path / "runs")
+    [resumption] = record["provenance"]["resumed"]
+    assert 3000 < resumption["step"] < 60000
+    assert resumption["same_episodes"]
+    alone.communicate()
+    assert [without_times(record)] == list(map(without_times, records(tmp_path / "alone")))
+
+
+def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    arms = '["optimizer=adam","optimizer=sgd","optimizer=sign_sgd"]'
+    process = study(tmp_path, LONG, f"study.quick.arms={arms}", "study.quick.seeds=1")
+    (killed, _), (cancelled, _), _ = sorted(wait_until(lambda: tasks(tmp_path)).items())
+    wait_until(lambda: all(step(tasks(tmp_path)[task]) for task in (killed, cancelled)))
+    slurm("scancel", "--signal=KILL", killed)
+    slurm("scancel", cancelled)
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "1 of 3 runs done, 0 running, 2 failed" in output
+    assert f"its Slurm task {killed} is FAILED" in errors
+    assert f"its Slurm task {cancelled} is CANCELLED" in errors
+    assert "retry=failed" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
+    process = start(
+        "train",
+        *["-m", "protocol=td3_hopper", "optimizer=alphagrad,adam", "total_steps=9000"],
+        *["algorithm.learning_starts=500", "evaluation.points=0", "checkpoint.points=1"],
+        *[f"runs={tmp_path}", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
+        *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
+    )
+    requeue_at_once(process)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    resumed = [record["provenance"]["resumed"] for record in records(tmp_path)]
+    assert [bool(resumptions) for resumptions in resumed] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("launcher.partition=none", "invalid partition"),
+        ("launcher.mem_gb=9000", "Memory specification can not be satisfied"),
+        ("overrides=[device=cuda]", "launcher.gpus_per_node = 0"),
+        ("launcher.gpus_per_nod=1", "did you mean launcher.gpus_per_node?"),
+    ],
+)
+def test_a_mistake_is_one_line(override: str, words: str, tmp_path: Path) -> None:
+    process = study(tmp_path, SHORT, override)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*/status.json"))
