@@ -12,7 +12,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +34,7 @@ from experiments.config import (
     resolve_device,
 )
 from experiments.run import REPOSITORY, Run, RunBusyError, read_json, write_json
-from experiments.slurm import ENDED, INTERVAL, UNKNOWN, SlurmError, slurm, task_states
+from experiments.slurm import ENDED, INTERVAL, Queue, SlurmError, slurm, task_states
 from experiments.train import BUSY, execute
 
 
@@ -239,7 +241,8 @@ class Slurm:
             run.report("pending", run.status.get("step", 0))
         configs, overrides = [run.config for run in runs], [run.overrides for run in runs]
         try:
-            jobs = executor.map_array(Task(), configs, overrides)
+            with redirect_stderr(StringIO()):  # the error has it too
+                jobs = executor.map_array(Task(), configs, overrides)
         except (FailedJobError, FailedSubmissionError) as error:
             for run in runs:
                 (run.folder / "status.json").unlink()
@@ -258,24 +261,13 @@ def submitted_task(run: Run) -> str | None:
 
 def wait(tasks: dict[str, Run]) -> None:
     """Take tasks out as their runs end; a run whose task ends without a word has failed."""
-    ended_before: set[str] = set()
-    next_look = 0.0
+    queue = Queue()
     while tasks:
         time.sleep(1)
+        for task, state in queue.ended(tasks).items():
+            run = tasks[task]
+            if not run.ended:
+                log = Path(run.config.runs, ".slurm", task, f"{task}_0_log.err")
+                run.fail(f"its Slurm task {task} is {state}; its log is {log}", "")
         for task in [task for task, run in tasks.items() if run.ended]:
             del tasks[task]
-        if time.monotonic() < next_look:
-            continue
-        next_look = time.monotonic() + INTERVAL
-        try:
-            states = task_states()
-        except SlurmError:  # its controller is restarted, say
-            continue
-        ended = {task for task in tasks if states.get(task, UNKNOWN) in (*ENDED, UNKNOWN)}
-        # Not at first sight: a preempted task is at its end for a moment, and files may lag behind.
-        for task in ended & ended_before:
-            run = tasks.pop(task)
-            log = Path(run.config.runs, ".slurm", task, f"{task}_0_log.err")
-            state = states.get(task, UNKNOWN)
-            run.fail(f"its Slurm task {task} is {state}; its log is {log}", "")
-        ended_before = ended

@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Iterable
 
 from submitit.slurm.slurm import SlurmInfoWatcher
 
@@ -46,21 +47,41 @@ def task_states() -> dict[str, str]:
     return dict(line.split("|") for line in lines.split())
 
 
-class QueueWatcher(SlurmInfoWatcher):
-    """Tells submitit which jobs are at their end."""
+class Queue:
+    """Looks at the queue from time to time, for tasks that are at their end."""
 
-    def get_state(self, job_id: str, mode: str = "standard") -> str:
-        """The state of a job; ``PENDING`` stands for all that are not at their end."""
-        return self.get_info(job_id, mode).get("State", "PENDING")
+    def __init__(self) -> None:
+        self.next_look = 0.0
+        self.ended_before: set[str] = set()
 
-    def update(self) -> None:
-        """Look at the queue; a Slurm that does not answer is asked again the next time."""
-        self._last_status_check = time.time()
+    def ended(self, tasks: Iterable[str]) -> dict[str, str]:
+        """The states of those tasks that two looks in a row have found at their end.
+
+        One look is not enough: a task that is being requeued seems to have ended. A Slurm that does
+        not answer, while it is restarted say, is asked again the next time.
+        """
+        if time.monotonic() < self.next_look:
+            return {}
+        self.next_look = time.monotonic() + INTERVAL
         try:
             states = task_states()
         except SlurmError:
-            return
-        for job in self._registered:
-            state = states.get(job, UNKNOWN)
-            ended = state in (*ENDED, UNKNOWN)
-            self._info_dict[job] = {"State": state if ended else "PENDING"}
+            return {}
+        ended = {task: states.get(task, UNKNOWN) for task in tasks}
+        ended = {task: state for task, state in ended.items() if state in (*ENDED, UNKNOWN)}
+        confirmed = {task: state for task, state in ended.items() if task in self.ended_before}
+        self.ended_before = set(ended)
+        return confirmed
+
+
+class QueueWatcher(SlurmInfoWatcher):
+    """Tells submitit, in Hydra's launcher, which jobs are at their end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = Queue()
+
+    def update(self) -> None:
+        """Look at the queue, if it is time to."""
+        for job, state in self.queue.ended(self._registered).items():
+            self._info_dict[job] = {"State": state}

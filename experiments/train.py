@@ -182,6 +182,6 @@ if __name__ == "__main__":
         try:
             main()
         except UncompletedJobError as error:  # a task of Slurm was killed
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).splitlines()[:2])
             print(f"{reason}; the others go on in Slurm's queue", file=sys.stderr)
             sys.exit(1)

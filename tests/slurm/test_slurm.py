@@ -1,7 +1,11 @@
 """Studies and sweeps on a Slurm cluster of two nodes, as a user starts them."""
 
+import contextlib
 import json
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +19,7 @@ from cluster import slurm
 ROOT = Path(__file__).parents[2]
 SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
 # Without a checkpoint before its end but for those that a signal asks for.
-LONG = ["total_steps=60000", *SHORT[1:], "checkpoint.points=1"]
+LONG = ["total_steps=40000", *SHORT[1:], "checkpoint.points=1"]
 
 
 def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
@@ -56,11 +60,31 @@ def step(run: Path) -> int:
     return status["step"] if status["status"] == "running" else 0
 
 
+def process_of(task: str) -> int:
+    """The process that does a task, on either node."""
+    array, _, index = task.partition("_")
+    variables = {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={index}"}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (path / "comm").read_text().startswith("python") and variables <= set(
+                (path / "environ").read_text().split("\0")
+            ):
+                return int(path.name)
+    raise AssertionError(f"no process of task {task}")
+
+
 def requeue_at_once(process: "subprocess.Popen[str]") -> None:
-    """Slurm holds what was requeued for two minutes; release it until the process has ended."""
+    """Slurm holds what was requeued for two minutes; release it, with time enough to finish."""
     while process.poll() is None:
-        for task in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i").split():
-            slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
+        for task in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i %r").splitlines():
+            if task.endswith("BeginTime"):
+                slurm(
+                    "scontrol",
+                    "update",
+                    f"JobId={task.split()[0]}",
+                    "StartTime=now",
+                    "TimeLimit=60",
+                )
         time.sleep(1)
 
 
@@ -70,6 +94,12 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def without_times(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in record if name not in ("timing", "provenance")}
+
+
+def assert_equal(record: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Records are long: name the fields that differ."""
+    assert [name for name in record if record[name] != expected[name]] == []
+    assert record == expected
 
 
 def test_a_study_completes_on_two_nodes_though_it_is_killed_itself(
@@ -113,19 +143,19 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
     [(_, run)] = wait_until(lambda: tasks(tmp_path)).items()
     wait_until(lambda: step(run) > 3000)
     slurm("sbatch", "-phigh", "-N2", "--mem=100", "-o/dev/null", "--wrap=sleep 1")
-    alone = start(
-        "train", "protocol=dqn_cartpole", "optimizer=alphagrad", *LONG, f"runs={tmp_path}/alone"
-    )
+    command = json.loads((run / "provenance.json").read_text())["command"]
+    alone = start("train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
     requeue_at_once(process)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "1 of 1 runs done, 0 running, 0 failed" in output
     [record] = records(tmp_path / "runs")
     [resumption] = record["provenance"]["resumed"]
-    assert 3000 < resumption["step"] < 60000
+    assert 3000 < resumption["step"] < 40000
     assert resumption["same_episodes"]
     alone.communicate()
-    assert [without_times(record)] == list(map(without_times, records(tmp_path / "alone")))
+    [undisturbed] = records(tmp_path / "alone")
+    assert_equal(without_times(record), without_times(undisturbed))
 
 
 def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
@@ -133,7 +163,7 @@ def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     process = study(tmp_path, LONG, f"study.quick.arms={arms}", "study.quick.seeds=1")
     (killed, _), (cancelled, _), _ = sorted(wait_until(lambda: tasks(tmp_path)).items())
     wait_until(lambda: all(step(tasks(tmp_path)[task]) for task in (killed, cancelled)))
-    slurm("scancel", "--signal=KILL", killed)
+    os.kill(process_of(killed), signal.SIGKILL)
     slurm("scancel", cancelled)
     output, errors = process.communicate()
     assert process.returncode == 1
@@ -147,7 +177,7 @@ def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     process = start(
         "train",
-        *["-m", "protocol=td3_hopper", "optimizer=alphagrad,adam", "total_steps=9000"],
+        *["-m", "protocol=td3_hopper", "optimizer=alphagrad,adam", "total_steps=8000"],
         *["algorithm.learning_starts=500", "evaluation.points=0", "checkpoint.points=1"],
         *[f"runs={tmp_path}", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
         *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
@@ -163,9 +193,7 @@ def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     ("override", "words"),
     [
         ("launcher.partition=none", "invalid partition"),
-        ("launcher.mem_gb=9000", "Memory specification can not be satisfied"),
-        ("overrides=[device=cuda]", "launcher.gpus_per_node = 0"),
-        ("launcher.gpus_per_nod=1", "did you mean launcher.gpus_per_node?"),
+        ('overrides=["device=cuda"]', "launcher.gpus_per_node = 0"),
     ],
 )
 def test_a_mistake_is_one_line(override: str, words: str, tmp_path: Path) -> None:
