@@ -40,6 +40,13 @@ class ConfigurationError(ValueError):
     """A user's mistake: one line that names the setting, its value and what is allowed."""
 
 
+def check_device(device: str) -> str:
+    """Accept ``auto``, ``cpu``, ``cuda`` and ``cuda:<index>``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError("must be auto, cpu, cuda or cuda:<index>")
+    return device
+
+
 def require_device(device: str) -> None:
     """Look for a device; apart from `validate`, since a cluster's GPUs are on other machines.
 
@@ -150,7 +157,7 @@ class TrainConfig:
     protocol: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
+    device: Annotated[str, AfterValidator(check_device)] = "cpu"
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
