@@ -194,8 +194,11 @@ class Slurm:
         devices = {run.config.device.partition(":")[0] for run in runs}
         if "auto" in devices:
             raise ConfigurationError("device = 'auto': with launcher=slurm it must be cpu or cuda")
-        if "cuda" in devices and not self.gpus_per_node:
-            raise ConfigurationError("launcher.gpus_per_node = 0: device=cuda needs at least 1")
+        if "cuda" in devices and not (self.gpus_per_node or "gres" in self.additional_parameters):
+            raise ConfigurationError(
+                "launcher.gpus_per_node = 0: device=cuda needs at least 1, "
+                "or gres in launcher.additional_parameters"
+            )
         try:
             task_states()
         except SlurmError as error:

@@ -19,20 +19,22 @@ from cluster import slurm
 ROOT = Path(__file__).parents[2]
 SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
 # Without a checkpoint before its end but for those that a signal asks for.
-LONG = ["total_steps=40000", *SHORT[1:], "checkpoint.points=1"]
+SLOW = ["environment.id=slow_environment:Slow-v0", "checkpoint.points=1", *SHORT]
 
 
 def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
     joined = json.dumps(overrides, separators=(",", ":"))
     arguments = ["study=dqn", "scale=quick", f"overrides={joined}", f"runs={folder}/runs"]
     arguments += [f"results={folder}/results", "launcher=slurm", "launcher.mem_gb=1", *more]
-    return start("study", *arguments)
+    return start(folder, "study", *arguments)
 
 
-def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
+    variables = {"SLOW_UNTIL": str(folder / "fast"), "PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.Popen(
         [sys.executable, "-u", "-m", f"experiments.{module}", *arguments],
         cwd=ROOT,
+        env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,10 +56,15 @@ def tasks(folder: Path) -> dict[str, Path]:
     return {json.loads(path.read_text())["task"]: path.parent for path in found}
 
 
-def step(run: Path) -> int:
-    """How far a run is, if it is running."""
-    status = json.loads((run / "status.json").read_text())
-    return status["step"] if status["status"] == "running" else 0
+def status(run: Path) -> tuple[str, int]:
+    """The status of a run, and how far it is."""
+    content = json.loads((run / "status.json").read_text())
+    return content["status"], content["step"]
+
+
+def under_way(run: Path) -> bool:
+    """Whether a run has taken steps, and goes on."""
+    return status(run)[0] == "running" and status(run)[1] > 0
 
 
 def process_of(task: str) -> int:
@@ -139,19 +146,21 @@ def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
 
 def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
     one = ['study.quick.arms=["optimizer=alphagrad"]', "study.quick.seeds=1"]
-    process = study(tmp_path, LONG, *one)
-    [(_, run)] = wait_until(lambda: tasks(tmp_path)).items()
-    wait_until(lambda: step(run) > 3000)
+    process = study(tmp_path, SLOW, *one)
+    [run] = wait_until(lambda: tasks(tmp_path)).values()
+    wait_until(lambda: under_way(run))
     slurm("sbatch", "-phigh", "-N2", "--mem=100", "-o/dev/null", "--wrap=sleep 1")
+    wait_until(lambda: status(run)[0] == "pending")
+    (tmp_path / "fast").touch()
     command = json.loads((run / "provenance.json").read_text())["command"]
-    alone = start("train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
+    alone = start(tmp_path, "train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
     requeue_at_once(process)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "1 of 1 runs done, 0 running, 0 failed" in output
     [record] = records(tmp_path / "runs")
     [resumption] = record["provenance"]["resumed"]
-    assert 3000 < resumption["step"] < 40000
+    assert 0 < resumption["step"] < 2000
     assert resumption["same_episodes"]
     alone.communicate()
     [undisturbed] = records(tmp_path / "alone")
@@ -160,11 +169,12 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
 
 def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     arms = '["optimizer=adam","optimizer=sgd","optimizer=sign_sgd"]'
-    process = study(tmp_path, LONG, f"study.quick.arms={arms}", "study.quick.seeds=1")
-    (killed, _), (cancelled, _), _ = sorted(wait_until(lambda: tasks(tmp_path)).items())
-    wait_until(lambda: all(step(tasks(tmp_path)[task]) for task in (killed, cancelled)))
+    process = study(tmp_path, SLOW, f"study.quick.arms={arms}", "study.quick.seeds=1")
+    killed, cancelled, _ = sorted(wait_until(lambda: tasks(tmp_path)))
+    wait_until(lambda: all(under_way(tasks(tmp_path)[task]) for task in (killed, cancelled)))
     os.kill(process_of(killed), signal.SIGKILL)
     slurm("scancel", cancelled)
+    (tmp_path / "fast").touch()
     output, errors = process.communicate()
     assert process.returncode == 1
     assert "1 of 3 runs done, 0 running, 2 failed" in output
@@ -176,12 +186,17 @@ def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     process = start(
+        tmp_path,
         "train",
-        *["-m", "protocol=td3_hopper", "optimizer=alphagrad,adam", "total_steps=8000"],
-        *["algorithm.learning_starts=500", "evaluation.points=0", "checkpoint.points=1"],
-        *[f"runs={tmp_path}", "hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
+        *["-m", "protocol=dqn_cartpole", "optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
+        *["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
         *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
     )
+    runs = wait_until(
+        lambda: len(found := list(tmp_path.glob("dqn-*/provenance.json"))) == 2 and found
+    )
+    wait_until(lambda: all(status(path.parent)[0] == "pending" for path in runs))
+    (tmp_path / "fast").touch()
     requeue_at_once(process)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
