@@ -106,7 +106,7 @@ class Local:
                     if code == BUSY:  # its process outlived another study's
                         waiting.append(run)
                     elif code and not run.ended:
-                        run.fail(f"its process ended with {exit_name(code)}{last_words(run)}", "")
+                        run.fail(f"its process ended with {end_of(run, code)}", "")
         finally:
             for _, _, process in running:
                 process.terminate()
@@ -131,15 +131,12 @@ def start_process(run: Run, place: str | None) -> "subprocess.Popen[bytes]":
         )
 
 
-def exit_name(code: int) -> str:
-    """An exit code in words."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
-def last_words(run: Run) -> str:
-    """The last line that a run's process has printed."""
+def end_of(run: Run, code: int) -> str:
+    """How a run's process ended, in words: the signal, or what it printed last."""
+    if code < 0:
+        return signal.Signals(-code).name
     lines = (run.folder / "output.txt").read_text(errors="replace").splitlines()
-    return f": {lines[-1]}" if lines else ""
+    return f"exit code {code}: {lines[-1] if lines else 'it printed nothing'}"
 
 
 class Task:
@@ -208,6 +205,9 @@ class Slurm:
         """Submit the runs that no earlier call has in the queue, and wait for all."""
         queued = {task for task, state in task_states().items() if state not in ENDED}
         tasks = {task: run for run in runs if (task := submitted_task(run)) in queued}
+        for run in tasks.values():
+            if run.status["status"] == "pending":  # as before, but now for this study
+                run.report("pending", run.status["step"])
         new = [run for run in runs if run not in tasks.values()]
         try:
             tasks |= self.submit(new, workers)

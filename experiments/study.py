@@ -209,7 +209,7 @@ class Watch(threading.Thread):
         self.unpublished = [member for member in self.unpublished if not member.publish()]
         # A status from before this study began is that of an interrupted run.
         statuses = [member.run.status for member in self.unpublished]
-        statuses = [status for status in statuses if status.get("started", "") >= self.began]
+        statuses = [status for status in statuses if status.get("updated", "") >= self.began]
         count = Counter(status["status"] for status in statuses)
         steps = sum(status["step"] / status["total_steps"] for status in statuses)
         done = self.total - len(self.unpublished)
