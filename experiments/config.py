@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import importlib
 import inspect
 import json
 import os
@@ -64,8 +65,11 @@ def require_device(device: str) -> None:
 
 def check_environment_id(environment_id: str) -> str:
     """Accept every id that Gymnasium has registered (or ``module:id``)."""
+    module, _, registered = environment_id.rpartition(":")
     try:
-        gym.spec(environment_id)
+        if module:  # as gym.make does
+            importlib.import_module(module)
+        gym.spec(registered)
     except (gym.error.Error, ImportError) as error:
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (
