@@ -174,6 +174,8 @@ def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     wait_until(lambda: all(under_way(tasks(tmp_path)[task]) for task in (killed, cancelled)))
     os.kill(process_of(killed), signal.SIGKILL)
     slurm("scancel", cancelled)
+    ended = [tasks(tmp_path)[task] for task in (killed, cancelled)]
+    wait_until(lambda: [status(run)[0] for run in ended] == ["failed", "failed"])
     (tmp_path / "fast").touch()
     output, errors = process.communicate()
     assert process.returncode == 1
