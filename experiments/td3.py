@@ -1,7 +1,7 @@
 """SB3's TD3 as CleanRL runs it.
 
-Any policy works through SB3's own update. SB3's ``MlpPolicy`` is updated by `Networks` instead, with
-the same random numbers and, within rounding, the same losses and gradients.
+Any policy works through SB3's own update. SB3's ``MlpPolicy`` is updated by `Networks` instead,
+with the same random numbers and, within rounding, the same losses and gradients.
 """
 
 from typing import Any
@@ -54,6 +54,16 @@ class CleanRLTD3(TD3):
         # CleanRL's warm-up is uniform; SB3 would add the noise to it.
         warm_up = self.num_timesteps < learning_starts
         return super()._sample_action(learning_starts, None if warm_up else action_noise, n_envs)
+
+    def predict(
+        self, observation: Any, state: Any = None, *args: Any, **kwargs: Any
+    ) -> tuple[np.ndarray, Any]:
+        """Actions without noise; see SB3's ``BaseAlgorithm.predict``."""
+        if self.networks is None or observation.ndim != 2:
+            return super().predict(observation, state, *args, **kwargs)
+        inputs = torch.from_numpy(observation).float().to(self.device)
+        actions = self.networks.actor.forward(inputs).cpu().numpy()
+        return self.policy.unscale_action(actions), state
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Update the critics ``gradient_steps`` times; see SB3's ``TD3.train``."""
