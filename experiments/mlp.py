@@ -18,8 +18,8 @@ from torch.nn.functional import linear
 class Layer(NamedTuple):
     """A linear layer and the activation after it, if there is one."""
 
-    weight: nn.Parameter
-    bias: nn.Parameter
+    weight: Tensor
+    bias: Tensor
     activation: type[nn.Module] | None
 
 
@@ -94,7 +94,7 @@ class Mlp:
         """The derivatives by a layer's values before the activation, from those after it."""
         activation, outputs = self.layers[index].activation, self.activations[index + 1]
         if activation is nn.ReLU:
-            return torch.ops.aten.threshold_backward(gradient, outputs, 0)
+            gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
         if activation is nn.Tanh:
-            return torch.ops.aten.tanh_backward(gradient, outputs)
+            gradient = torch.ops.aten.tanh_backward(gradient, outputs)
         return gradient

@@ -2,8 +2,8 @@
 
 For each protocol three short runs as a user would start them, without evaluations and checkpoints:
 one of a single step (or rollout) for the start-up, and two past the warm-up, whose difference in
-CPU time gives the cost of a training step. From these, results/benchmark/scaling.csv has the cost of
-the study at paper scale on some numbers of cores, one run on each at a time.
+CPU time gives the cost of a training step. From these, results/benchmark/scaling.csv has the cost
+of the study at paper scale on some numbers of cores, one run on each at a time.
 """
 
 import math
@@ -15,13 +15,14 @@ import tempfile
 import pandas as pd
 from hydra import compose, initialize_config_dir
 
+import experiments.study  # noqa: F401, Hydra composes with the schema that it registers
 from experiments.run import REPOSITORY, provenance, write_text
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "scaling.csv"
 CORES = (2, 16, 256)
 OFF_POLICY = "algorithm.learning_starts=1000"
 # Study, protocol, overrides, steps of the three runs.
-CASES = (
+CASES: tuple[tuple[str, str, list[str], tuple[int, int, int]], ...] = (
     ("dqn", "dqn_cartpole", [OFF_POLICY], (1, 5000, 25_000)),
     ("td3", "td3_hopper", [OFF_POLICY], (1, 1500, 3500)),
     ("ppo", "ppo_halfcheetah", [], (2048, 4096, 20_480)),
