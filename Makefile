@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots benchmark benchmark-throughput clean
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records benchmark benchmark-throughput clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -31,6 +31,12 @@ test-fast: setup ## Run the tests that take less than ten seconds each
 
 test-faults: setup ## Kill workers and parents of small studies, fill a disk, compare every record
 	$(RUN) tests/faults.py --kills 20
+
+test-slurm: setup ## Run studies on a Slurm cluster of two nodes on this machine (Debian, root)
+	@command -v slurmctld >/dev/null || [ -x /usr/sbin/slurmctld ] || \
+	{ echo "installing Debian's slurm-wlm and munge"; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurm-wlm munge >/dev/null; }
+	CI=true $(RUN) -m pytest tests/slurm
 
 lint: setup ## Check style (ruff) and types (mypy, strict)
 	$(VENV)/bin/ruff check
@@ -63,6 +69,9 @@ benchmark-throughput: setup ## Training speed against stock SB3, equivalence, co
 	done
 	$(RUN) -m scripts.benchmark.figure
 	$(RUN) -m scripts.benchmark.scaling
+
+check-records: setup ## Check that the committed records may stand beside each other
+	$(RUN) -m scripts.check_records
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick

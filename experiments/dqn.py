@@ -49,10 +49,7 @@ class CleanRLDQN(DQN):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Any]:
         """Greedy or epsilon-greedy actions; see SB3's ``DQN.predict``."""
-        if self.networks is None or observation.shape != (
-            1,
-            self.policy.observation_space.shape[0],
-        ):
+        if self.networks is None or observation.ndim != 2 or len(observation) != 1:
             return super().predict(observation, state, episode_start, deterministic)
         if not deterministic and np.random.rand() < self.exploration_rate:  # noqa: NPY002
             return np.array([self.action_space.sample()]), state

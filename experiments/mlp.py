@@ -27,15 +27,15 @@ class Mlp:
     """Linear layers with ReLU, tanh or nothing after each.
 
     Args:
-        modules: ``torch.nn.Linear``, ``ReLU`` and ``Tanh`` in their order.
+        modules: ``torch.nn.Linear``, ``ReLU`` and ``Tanh`` in their order, or what has them.
 
     Raises:
         TypeError: for another module.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: nn.Module | Iterable[nn.Module]) -> None:
         self.layers: list[Layer] = []
-        for module in modules:
+        for module in modules.children() if isinstance(modules, nn.Module) else modules:
             if type(module) is nn.Linear:
                 self.layers.append(Layer(module.weight, module.bias, None))
             elif type(module) in (nn.ReLU, nn.Tanh):

@@ -119,8 +119,14 @@ class Networks:
         self.actor, self.actor_target = Mlp(policy.actor.mu), Mlp(policy.actor_target.mu)
         self.critics = [Mlp(network) for network in policy.critic.q_networks]
         self.critic_targets = [Mlp(network) for network in policy.critic_target.q_networks]
-        self.parameters = [*policy.actor.parameters(), *policy.critic.parameters()]
-        self.targets = [*policy.actor_target.parameters(), *policy.critic_target.parameters()]
+        self.parameters: list[torch.Tensor] = [
+            *policy.actor.parameters(),
+            *policy.critic.parameters(),
+        ]
+        self.targets: list[torch.Tensor] = [
+            *policy.actor_target.parameters(),
+            *policy.critic_target.parameters(),
+        ]
 
     @staticmethod
     def supports(policy: TD3Policy) -> bool:

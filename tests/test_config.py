@@ -45,7 +45,6 @@ def composed(*overrides: str) -> TrainConfig:
         ("seed=-1", ["seed", "-1", "greater than or equal to 0"]),
         ("total_steps=0", ["total_steps", "0", "greater than or equal to 1"]),
         ("device=tpu", ["device", "'tpu'", "auto, cpu, cuda"]),
-        ("device=cuda:99", ["device", "'cuda:99'", "CUDA devices"]),
         ("evaluation.points=-1", ["evaluation.points", "-1"]),
     ],
 )

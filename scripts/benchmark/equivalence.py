@@ -19,7 +19,7 @@ from unittest import mock
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from experiments import algorithms
