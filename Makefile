@@ -8,11 +8,11 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records clean
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records benchmark benchmark-throughput clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-15s\033[0m %s\n' "$$target" "$$text"; done
+	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-20s\033[0m %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
 
@@ -59,6 +59,16 @@ status: setup ## Watch all runs: done, running with time left, stalled, diverged
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.report study=all
+
+benchmark: benchmark-throughput ## Run all benchmarks of speed; hours on two cores
+
+benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
+	for protocol in dqn_cartpole td3_hopper ppo_halfcheetah; do \
+		$(RUN) -m scripts.benchmark.throughput protocol=$$protocol || exit; \
+		$(RUN) -m scripts.benchmark.equivalence $$protocol || exit; \
+	done
+	$(RUN) -m scripts.benchmark.figure
+	$(RUN) -m scripts.benchmark.scaling
 
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records
