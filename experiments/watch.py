@@ -164,7 +164,7 @@ def log_video(actor: Actor, path: Path) -> None:
     record = read_json(actor.folder / "record.json")
     if record is None:
         return
-    run = Run(replace(actor.config, runs=str(actor.folder.parent)), "")
+    run = Run(replace(actor.config, runs=str(actor.folder.parent)), [])
     run.provenance = record["provenance"]
     with Trackers(run) as trackers:
         trackers.record = record

@@ -54,7 +54,7 @@ def main() -> None:
     ):
         overrides = ["protocol=ppo_halfcheetah", "optimizer=alphagrad", "optimizer.alpha=10"]
         overrides += ["tracking=both", f"runs={folder}", *sys.argv[1:]]
-        run = Run(validate(compose("train", overrides)), "")
+        run = Run(validate(compose("train", overrides)), [])
         seconds: dict[str, float] = defaultdict(float)
         for part, name in (("start", "__enter__"), ("write", "write"), ("finish", "__exit__")):
             setattr(Trackers, name, timed(seconds, part, getattr(Trackers, name)))
