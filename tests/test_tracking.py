@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,17 +111,23 @@ def test_a_server_out_of_reach_costs_one_warning(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_keeps_its_id_and_shows_each_step_once(tmp_path: Path) -> None:
-    arguments = ["total_steps=6000", "tracking=both", "optimizer.alpha=10", "evaluation.points=3"]
+    arguments = ["total_steps=12000", "tracking=both", "optimizer.alpha=10", "evaluation.points=3"]
     environment = os.environ | {"WANDB_MODE": "offline"}
     process = subprocess.Popen(command(tmp_path, *arguments), cwd=ROOT, env=environment)
-    folder = None
-    while folder is None:
+    early, steps = None, 0
+    while steps < 9000:
         for path in tmp_path.glob("*/checkpoints/step-*.pt"):
-            folder = path.parents[1] if int(path.name.split("-")[1]) >= 2000 else None
+            steps = max(steps, int(path.name.split("-")[1]))
+            early = early or shutil.copy(path, tmp_path)
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    max(folder.glob("checkpoints/step-*.pt")).unlink()  # go on from the one before
+    # Go on from an early checkpoint, so that many steps are done twice.
+    [checkpoints] = tmp_path.glob("*/checkpoints")
+    folder = checkpoints.parent
+    shutil.rmtree(checkpoints)
+    checkpoints.mkdir()
+    shutil.copy(early, checkpoints)
     outcome = train(tmp_path, *arguments, WANDB_MODE="offline")
     assert (outcome.returncode, outcome.stderr) == (0, "")
 
