@@ -93,6 +93,9 @@ benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PP
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records
 
+claims: setup ## A verdict for each claim of the paper, from the records: results/CLAIMS.md
+	$(RUN) -m scripts.claims
+
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
