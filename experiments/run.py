@@ -8,7 +8,7 @@
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
-- ``record.json``: the outcome, written last (schema: results/README.md).
+- ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
 import json

@@ -95,8 +95,9 @@ class Diagnostics(_Schema):
 
 
 class Optimizer(_Schema):
-    """The size of the optimizer's state, in bytes."""
+    """How many elements are optimized, and the size of the optimizer's state, in bytes."""
 
+    parameters: PositiveInt
     state_bytes: NonNegativeInt
 
 
@@ -159,7 +160,8 @@ class Study:
 
     Attributes:
         folder: ``<results>/<study>``, or ``<results>/<study>-quick`` at quick scale.
-        arms: Records by arm: Adam first, then AlphaGrad by alpha, then the others by name.
+        arms: Records by arm: Adam first, then AlphaGrad, then the others by family; within a
+            family by the setting that is tuned.
     """
 
     folder: Path
@@ -191,10 +193,30 @@ class Study:
         return "quick" if self.quick else "paper"
 
 
+_NUMBER = r"\d+\.?\d*(?:e[+-]?\d+)?"
+_LABEL = re.compile(rf"(?P<family>.+?)(?:-(?P<knob>alpha|lr)(?P<value>{_NUMBER}))?")
+
+
+def family_of(arm: str) -> str:
+    """What an arm's optimizer is, without the setting that is tuned.
+
+    Labels are ``<family>``, ``<family>-alpha<number>`` or ``<family>-lr<number>``. Arms of one
+    family are one optimizer at several settings: ``adam`` and ``adam-lr0.001`` are both ``adam``.
+    """
+    return _label(arm)["family"]
+
+
 def alpha_of(arm: str) -> float | None:
     """The alpha of an arm of the alpha sweep, ``alphagrad-alpha<number>``; ``None`` for others."""
-    match = re.fullmatch(r"alphagrad-alpha(\d+\.?\d*(?:e[+-]?\d+)?)", arm)
-    return float(match[1]) if match else None
+    label = _label(arm)
+    in_sweep = label["family"] == "alphagrad" and label["knob"] == "alpha"
+    return float(label["value"]) if in_sweep else None
+
+
+def _label(arm: str) -> re.Match[str]:
+    match = _LABEL.fullmatch(arm)
+    assert match  # any text is at least a family
+    return match
 
 
 def load_study(folder: Path) -> Study:
@@ -251,13 +273,14 @@ def _check_consistency(records: dict[Path, Record]) -> None:
 
 def _by_arm(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     arms: dict[str, tuple[Record, ...]] = {}
-    for record in sorted(records, key=lambda record: (_arm_order(record.arm), record.seed)):
+    for record in sorted(records, key=lambda record: (_arm_order(record), record.seed)):
         arms[record.arm] = (*arms.get(record.arm, ()), record)
     return arms
 
 
-def _arm_order(arm: str) -> tuple[int, float, list[str | int]]:
-    alpha = alpha_of(arm)
-    group = 0 if arm == "adam" else 1 if alpha is not None else 2
-    natural = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", arm)]
-    return group, alpha or 0.0, natural
+def _arm_order(record: Record) -> tuple[int, str, float, str]:
+    """Adam, then AlphaGrad, then the other families; within a family by the tuned setting."""
+    label = _label(record.arm)
+    group = {"adam": 0, "alphagrad": 1}.get(label["family"], 2)
+    tuned = float(label["value"]) if label["knob"] else record.configuration.algorithm.learning_rate
+    return group, label["family"], tuned, record.arm

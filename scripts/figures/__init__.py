@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from scripts.figures.alpha import (
     area_against_alpha,
+    fall_against_alpha,
     score_against_alpha,
     score_by_learning_rate_and_alpha,
 )
+from scripts.figures.comparison import performance_profile, probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
 from scripts.figures.plot import Plot
@@ -19,6 +21,9 @@ STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
         learning_curves,
         score_against_alpha,
         area_against_alpha,
+        fall_against_alpha,
+        performance_profile,
+        probability_of_improvement,
         score_by_learning_rate_and_alpha,
         saturated_share,
         update_size,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from scripts.figures import FIGURES, STUDY_FIGURES, THEORY_FIGURES
 from scripts.figures.overview import PAPER_STUDIES, overview
-from scripts.figures.plot import save
+from scripts.figures.plot import Drawn, save
 from scripts.figures.theory import load_theory
 from scripts.records import RecordError, load_study
 from scripts.settings import SettingsError, StudySettings, parse, study_folders
@@ -40,33 +40,33 @@ class FigureSettings(StudySettings):
     name: str = "all"
 
 
-def draw_study(folder: Path, name: str) -> list[Path]:
+def draw_study(folder: Path, name: str) -> list[Drawn]:
     """Writes the figures of the study in the folder that have the name, or all."""
     study = load_study(folder)
     chosen = [draw for key, draw in STUDY_FIGURES.items() if name in ("all", key)]
     plots = [plot for draw in chosen if (plot := draw(study))]
-    return [path for plot in plots for path in save(plot, folder / "figures")]
+    return [save(plot, folder / "figures") for plot in plots]
 
 
-def draw_theory(results: Path, name: str) -> list[Path]:
+def draw_theory(results: Path, name: str) -> list[Drawn]:
     """Writes the theory's figures that have the name, or all."""
     record = load_theory(results)
     chosen = [draw for key, draw in THEORY_FIGURES.items() if name in ("all", key)]
     if record is None:
         return []
     folder = results / "theory" / "figures"
-    return [path for draw in chosen for path in save(draw(record), folder)]
+    return [save(draw(record), folder) for draw in chosen]
 
 
-def draw_overview(results: Path) -> list[Path]:
+def draw_overview(results: Path) -> list[Drawn]:
     """Writes the overview of the paper's studies."""
     folders = [results / name for name in PAPER_STUDIES]
     studies = [load_study(folder) for folder in folders if any(folder.glob("records/*.json"))]
     plot = overview({study.name: study for study in studies})
-    return save(plot, results / "figures") if plot else []
+    return [save(plot, results / "figures")] if plot else []
 
 
-def draw_all(settings: FigureSettings) -> list[Path]:
+def draw_all(settings: FigureSettings) -> list[Drawn]:
     """Writes the figures that the settings name, several studies at a time.
 
     Raises:
@@ -84,25 +84,26 @@ def draw_all(settings: FigureSettings) -> list[Path]:
     if settings.study == "all" and settings.name in ("all", "overview"):
         tasks.append(partial(draw_overview, results))
     with ProcessPoolExecutor() as pool:
-        paths = [path for found in pool.map(_call, tasks) for path in found]
-    if not paths:
+        drawn = [figure for found in pool.map(_call, tasks) for figure in found]
+    if not drawn:
         raise SettingsError(f"study={settings.study} name={settings.name}: nothing to draw it from")
-    return paths
+    return drawn
 
 
-def _call(task: partial[list[Path]]) -> list[Path]:
+def _call(task: partial[list[Drawn]]) -> list[Drawn]:
     return task()
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code, 2 for a mistake told in one line."""
     try:
-        paths = draw_all(parse(FigureSettings, arguments, USAGE))
+        drawn = draw_all(parse(FigureSettings, arguments, USAGE))
     except (RecordError, SettingsError) as error:
         print(f"figures: {error}", file=sys.stderr)
         return 2
-    for path in paths:
-        print(path)
+    for figure in drawn:
+        for ending in Drawn.ENDINGS:
+            print(figure.path(ending))
     return 0
 
 

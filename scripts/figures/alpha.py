@@ -21,13 +21,12 @@ from scripts.figures.plot import (
     Plot,
     Size,
     caption,
-    is_adam,
-    learning_rate,
     looks,
     numbers,
     title,
 )
 from scripts.records import Study
+from scripts.stability import drawdown
 from scripts.statistics import (
     Arm,
     FloatArray,
@@ -66,6 +65,17 @@ def area_against_alpha(study: Study) -> Plot | None:
     )
 
 
+def fall_against_alpha(study: Study) -> Plot | None:
+    """Drawdown against alpha; ``None`` if the study has no arm of the alpha sweep."""
+    return _against_alpha(
+        study,
+        "fall_against_alpha",
+        "Stability: the largest fall of a smoothed curve from its running maximum",
+        "Largest fall, share of range",
+        lambda arm: drawdown(arm.curves),
+    )
+
+
 def _against_alpha(
     study: Study,
     name: str,
@@ -101,7 +111,7 @@ def seed_data(arms: list[Arm], values: Callable[[Arm], FloatArray]) -> pd.DataFr
         common = {
             "arm": arm.name,
             "alpha": arm.alpha,
-            "learning_rate": learning_rate(arm.records[0]),
+            "learning_rate": arm.learning_rate,
         }
         rows.append(
             common
@@ -126,8 +136,8 @@ def draw_against_alpha(figure: Figure, arms: list[Arm], data: pd.DataFrame, labe
     styles = looks(arms)
     sweep = [arm for arm in arms if arm.alpha is not None]
     adam = sorted(
-        (arm for arm in arms if arm.alpha is None and is_adam(arm.records[0])),
-        key=lambda arm: learning_rate(arm.records[0]),
+        (arm for arm in arms if arm.family == "adam"),
+        key=lambda arm: arm.learning_rate,
     )
     others = [arm for arm in arms if arm not in sweep and arm not in adam]
     groups = [group for group in (sweep, adam, others) if group]
@@ -138,8 +148,8 @@ def draw_against_alpha(figure: Figure, arms: list[Arm], data: pd.DataFrame, labe
             positions = [float(np.log10(arm.alpha or 1.0)) for arm in group]
             ticks, xlabel = [f"{arm.alpha:g}" for arm in group], "AlphaGrad's α (logarithmic)"
         elif group is adam and len(group) > 1:
-            positions = [float(np.log10(learning_rate(arm.records[0]))) for arm in group]
-            ticks = [f"{learning_rate(arm.records[0]):.2g}" for arm in group]
+            positions = [float(np.log10(arm.learning_rate)) for arm in group]
+            ticks = [f"{arm.learning_rate:.2g}" for arm in group]
             xlabel = "Adam's learning rate"
         else:
             positions = [float(index) for index in range(len(group))]
@@ -233,7 +243,7 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
     rows = [
         {
             "alpha": float(optimizer["alpha"]),
-            "learning_rate": learning_rate(arm.records[0]),
+            "learning_rate": arm.learning_rate,
             "seeds": len(arm.records),
         }
         | numbers(interval_estimates(aggregate_iqm, arm.scores))

@@ -102,7 +102,7 @@ def learning_curves(study: Study) -> Plot:
     shown = [arm for arm in arms if arm.name != "adam"] or adam
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(size, len(shown), 1.25, sharex=True, sharey=True)
+        figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
         for axes, arm in zip(grid, shown, strict=True):
             for other in adam:
                 if other is not arm:
@@ -113,7 +113,7 @@ def learning_curves(study: Study) -> Plot:
             axes.set_title(styles[arm.name].label, color=styles[arm.name].color)
             axes.tick_params(labelbottom=axes in lowest)
         figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and shown != adam))
-        figure.supylabel("Return of training episodes")
+        figure.supylabel("Return in training")
         title(figure, study)
         if np.isnan(lowest_return(study)):
             grid[0].text(0.5, 0.5, "no episode ended", transform=grid[0].transAxes, color=GREY)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts.figures.curves import step_axis
-from scripts.figures.plot import GREY, Plot, Size, caption, looks, panels, title
+from scripts.figures.plot import Plot, Size, caption, looks, panels, title
 from scripts.records import Study
 from scripts.statistics import Arm, arms_of
 
@@ -72,8 +72,8 @@ def update_size(study: Study) -> Plot | None:
             axes.set_yscale("log")
             axes.set_title(styles[arm].label, color=styles[arm].color)
             axes.tick_params(labelbottom=axes in lowest)
-        figure.supxlabel("Environment steps", color=GREY)
-        figure.supylabel("Update's root mean square")
+        figure.supxlabel("Environment steps")
+        figure.supylabel("Root mean square")
         title(figure, study)
         return figure
 

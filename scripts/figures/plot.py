@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.files import write
-from scripts.records import Record, Study
+from scripts.records import Study
 from scripts.statistics import (
     CONFIDENCE_LEVEL,
     MINIMUM_SEEDS,
@@ -79,30 +79,54 @@ def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with matplotlib.style.context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=metadata[kind])
+        background = "none" if kind == "svg" else "auto"  # the page shows through, dark or light
+        figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=background)
     return buffer.getvalue()
 
 
-def save(plot: Plot, folder: Path) -> list[Path]:
-    """Writes the figure with its data and caption; returns the files' paths.
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as files: what `save` has written.
 
-    They are the PNG, the SVG and the PDF of a page's width, the PDF of a column's, the CSV and the
-    caption.
+    Attributes:
+        folder: Where they are.
+        name: How their names begin.
+        title: What the figure shows, in a few words.
+        caption: What is needed to read it and to make it again.
     """
+
+    folder: Path
+    name: str
+    title: str
+    caption: str
+
+    ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
+
+    def path(self, ending: str) -> Path:
+        """The file that ends so, one of `ENDINGS`."""
+        return self.folder / f"{self.name}{ending}"
+
+
+def save(plot: Plot, folder: Path) -> Drawn:
+    """Writes the figure with its data and caption.
+
+    The files are the PNG, the SVG and the PDF of a page's width, the PDF of a column's, the CSV of
+    what is drawn, and the caption.
+    """
+    drawn = Drawn(folder, plot.name, plot.title, plot.caption)
     page = plot.figure(PAGE)
-    files = {
-        f"{plot.name}.png": render(page, "png"),
-        f"{plot.name}.svg": render(page, "svg"),
-        f"{plot.name}.pdf": render(page, "pdf"),
-        f"{plot.name}-column.pdf": render(plot.figure(COLUMN), "pdf"),
-        f"{plot.name}.csv": plot.data.to_csv(
-            index=False, lineterminator="\n", float_format="%.6g"
-        ).encode(),
-        f"{plot.name}.txt": f"{plot.title}. {plot.caption}\n".encode(),
-    }
-    for name, content in files.items():
-        write(folder / name, content)
-    return [folder / name for name in files]
+    csv = plot.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    files = (
+        render(page, "png"),
+        render(page, "svg"),
+        render(page, "pdf"),
+        render(plot.figure(COLUMN), "pdf"),
+        csv.encode(),
+        f"{plot.title}. {plot.caption}\n".encode(),
+    )
+    for ending, content in zip(Drawn.ENDINGS, files, strict=True):
+        write(drawn.path(ending), content)
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -118,7 +142,7 @@ def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     """A look for each arm, by its name: Adam's, one of the ramp's, or one of the others'."""
     arms = list(arms)
     sweep = sum(arm.alpha is not None for arm in arms)
-    tuned = sum(is_adam(arm.records[0]) for arm in arms if arm.name != "adam")
+    tuned = sum(arm.family == "adam" for arm in arms if arm.name != "adam")
     ramp = iter(mpl.colormaps["plasma"](np.linspace(0.08, 0.86, sweep)))
     greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.4, tuned)))
     others = itertools.cycle(OTHERS)
@@ -128,27 +152,12 @@ def looks(arms: Iterable[Arm]) -> dict[str, Look]:
             look = Look("Adam", INK)
         elif arm.alpha is not None:
             look = Look(f"α = {arm.alpha:g}", tuple(next(ramp)))
-        elif is_adam(arm.records[0]):
-            look = Look(f"Adam, lr {learning_rate(arm.records[0]):g}", tuple(next(greys)), "--")
+        elif arm.family == "adam":
+            look = Look(f"Adam, lr {arm.learning_rate:g}", tuple(next(greys)), "--")
         else:
             look = Look(arm.name, next(others), "--")
         found[arm.name] = look
     return found
-
-
-def is_adam(record: Record) -> bool:
-    """Whether the run used Adam, at whatever learning rate."""
-    return str(record.configuration.optimizer.get("_target_", "")).endswith(".Adam")
-
-
-def learning_rate(record: Record) -> float:
-    """The run's base learning rate."""
-    return record.configuration.algorithm.learning_rate
-
-
-def reference(arms: Iterable[Arm]) -> Arm | None:
-    """Adam as the protocol has it: what the others are compared with."""
-    return next((arm for arm in arms if arm.name == "adam"), None)
 
 
 def heading(study: Study) -> str:
@@ -228,7 +237,7 @@ def panels(
     """
     columns = min(size.columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(size.width, rows * height + 0.55))
+    figure = Figure(figsize=(size.width, rows * height + 0.6))
     grid = list(figure.subplots(rows, columns, squeeze=False, **settings).flat)
     for axes in grid[count:]:
         axes.remove()

@@ -1,6 +1,7 @@
 """The theory's figures: measured gradient norms below their bounds, and where a step must shrink."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, command, panels
+from scripts.figures.plot import COLUMN, GREY, INK, OTHERS, Plot, Size, command, panels
 from scripts.records import RecordError
 
 MEASURED, BOUND = OTHERS[1], OTHERS[0]
@@ -79,7 +80,9 @@ def gradient_norm_bound(record: dict[str, Any]) -> Plot:
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, _ = panels(size, len(functions), 1.7, sharex=True, sharey=True)
+        figure, grid, lowest = panels(
+            _four(size), len(functions), 1.7, sharex=True, sharey=True
+        )
         for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
@@ -105,6 +108,7 @@ def gradient_norm_bound(record: dict[str, Any]) -> Plot:
             )
             axes.set_title(str(function))
             _horizon_axes(axes, horizons)
+            axes.tick_params(labelbottom=axes in lowest)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         figure.supxlabel("Steps T, each of size c / √T")
         figure.supylabel("Smallest gradient norm,\nshare of the bound at the first T")
@@ -140,8 +144,7 @@ def counterexample(record: dict[str, Any]) -> Plot:
     )
 
     def draw(size: Size) -> Figure:
-        columns = Size(size.width, 4 if size.columns > 2 else 2)
-        figure, grid, _ = panels(columns, len(examples), 1.4, sharex=True, sharey=True)
+        figure, grid, _ = panels(_four(size), len(examples), 1.4, sharex=True, sharey=True)
         for axes, (alpha, own) in zip(grid, data.groupby("alpha", sort=False), strict=True):
             axes.plot(own["steps"], own["constant"], color=BOUND, marker=".", label="constant")
             axes.plot(
@@ -162,6 +165,11 @@ def counterexample(record: dict[str, Any]) -> Plot:
         + command("study=theory name=counterexample")
     )
     return Plot("counterexample", "Why the step must shrink", caption, data, draw)
+
+
+def _four(size: Size) -> Size:
+    """Four panels side by side on a page, two in a column."""
+    return replace(size, columns=2 if size is COLUMN else 4)
 
 
 def _by_function(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
