@@ -11,6 +11,7 @@ from scripts.figures.alpha import (
 from scripts.figures.comparison import performance_profile, probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
+from scripts.figures.overview import PAPER_STUDIES
 from scripts.figures.plot import Plot
 from scripts.figures.theory import counterexample, gradient_norm_bound
 from scripts.records import Study
@@ -30,4 +31,6 @@ STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
     )
 }
 THEORY_FIGURES = {draw.__name__: draw for draw in (gradient_norm_bound, counterexample)}
+__all__ = ["FIGURES", "PAPER_STUDIES", "STUDY_FIGURES", "THEORY_FIGURES"]
+
 FIGURES = ["overview", *STUDY_FIGURES, *THEORY_FIGURES]
