@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from scripts.claims import Claim, number_text, write_claims
 from scripts.figures import PAPER_STUDIES
 from scripts.figures.__main__ import FigureSettings, draw_all
 from scripts.figures.plot import Drawn
@@ -70,13 +71,15 @@ def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
     ]
 
 
-def context(results: Path, studies: list[Study], drawn: list[Drawn]) -> dict[str, Any]:
+def context(
+    results: Path, studies: list[Study], drawn: list[Drawn], claims: list[Claim]
+) -> dict[str, Any]:
     """What the templates show."""
     records = unique([record for study in studies for record in study.records])
     provenance = [record.provenance for record in records]
     theory = load_theory(results)
     return {
-        "verdicts": None,
+        "claims": claims,
         "headings": list(HEADINGS.values()),
         "overview": next((figure for figure in drawn if figure.name == "overview"), None),
         "sections": sections(studies, drawn),
@@ -165,7 +168,7 @@ def render_report(name: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg}
+    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg, "number": number_text}
     return environment.get_template(name).render(values)
 
 
@@ -181,7 +184,8 @@ def write_report(results: Path) -> list[Path]:
     for study in studies:
         write_table(study)
     drawn = draw_all(FigureSettings(results=str(results)))
-    values = context(results, [study for study in studies if not study.quick], drawn)
+    paper_scale = [study for study in studies if not study.quick]
+    values = context(results, paper_scale, drawn, write_claims(results))
     pages = {"report.html": "report.html.j2", "README.md": "report.md.j2"}
     for name, template in pages.items():
         write(results / name, render_report(template, values).encode())
