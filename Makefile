@@ -9,7 +9,7 @@ VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records benchmark benchmark-throughput benchmark-tracking \
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots claims check-records benchmark benchmark-throughput benchmark-tracking \
 	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
