@@ -1,6 +1,6 @@
 """Loads the records of a study and refuses those that do not belong together.
 
-The schema is documented in ``results/README.md``. Only the fields that the analysis reads are
+The schema is documented in ``docs/records.md``. Only the fields that the analysis reads are
 declared here; the others are ignored.
 """
 
@@ -57,6 +57,7 @@ class Configuration(_Schema):
     protocol: str | None
     algorithm: Algorithm
     environment: Environment
+    optimizer: dict[str, Any]
     total_steps: PositiveInt
 
     def setting(self) -> dict[str, Any]:
@@ -79,6 +80,20 @@ class Curve(_Schema):
         return self
 
 
+class TensorDiagnostics(_Schema):
+    """What one tensor's updates were like, at each of the steps that were looked at."""
+
+    update_rms: tuple[float | None, ...]
+    saturated_share: tuple[float | None, ...] | None = None
+
+
+class Diagnostics(_Schema):
+    """Updates at some steps of a run, by the tensor's name."""
+
+    step: tuple[NonNegativeInt, ...]
+    tensors: dict[str, TensorDiagnostics]
+
+
 class Optimizer(_Schema):
     """How many elements are optimized, and the size of the optimizer's state, in bytes."""
 
@@ -87,8 +102,9 @@ class Optimizer(_Schema):
 
 
 class Timing(_Schema):
-    """How fast the run was, in environment steps per second."""
+    """How long the run took, and how fast it was, in environment steps per second."""
 
+    wall_seconds: float
     steps_per_second: float | None
 
 
@@ -108,6 +124,7 @@ class Cpu(_Schema):
 class Provenance(_Schema):
     """Where a run's numbers come from."""
 
+    command: str
     git: Git
     versions: dict[str, str | None]
     cpu: Cpu
@@ -117,13 +134,16 @@ class Record(_Schema):
     """One finished run."""
 
     schema_version: Literal[1]
+    identity: str
     status: Literal["completed", "diverged"]
+    reason: str | None
     arm: str = Field(min_length=1)
     seed: NonNegativeInt
     configuration: Configuration
     steps: NonNegativeInt
     curve: Curve
     final_score: float | None
+    diagnostics: Diagnostics | None = None
     optimizer: Optimizer
     timing: Timing
     provenance: Provenance

@@ -1,4 +1,4 @@
-"""Hand-made records, valid by the schema of results/README.md."""
+"""Hand-made records, valid by the schema of docs/records.md."""
 
 import json
 from collections.abc import Sequence
