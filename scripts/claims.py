@@ -114,12 +114,12 @@ def claims(arms: Arms, theory: list[Theory]) -> list[Claim]:
         ),
         "dqn": (
             "Off-policy DQN: AlphaGrad is unstable next to Adam",
-            (stability_check("dqn", arms, "Less stable training", 1),),
+            (stability_check("dqn", arms, "Less stable training, even at its best alpha", 1),),
         ),
         "td3": (
             "TD3: more stable training, competitive returns, but alpha has to be tuned with care",
             (
-                stability_check("td3", arms, "More stable training", -1),
+                stability_check("td3", arms, "More stable training, at its best alpha", -1),
                 competitive_check("td3", arms),
                 critical_check("td3", arms),
             ),
@@ -167,7 +167,7 @@ def to_markdown(found: list[Claim]) -> str:
         ("paper", "Claim of the paper", "Verdict"),
         ("ours", "Our question", "Answer"),
     ):
-        lines += [f"| | {heading} | {verdict} |", "| --- | --- | --- |"]
+        lines += [f"| Id | {heading} | {verdict} |", "| --- | --- | --- |"]
         lines += [
             f"| [{claim.id}](#{claim.id}) | {claim.text} | **{claim.answer}** |"
             for claim in found
