@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from alphagrad.normalization import tanh_argument, tanh_arguments, widened
+from alphagrad import cpu
+from alphagrad.compilation import call_compiled
+from alphagrad.normalization import bounded, steepness, tanh_argument, tanh_arguments, widened
 
 __all__ = ["AlphaGrad", "alphagrad"]
 
@@ -68,6 +70,10 @@ class AlphaGrad(Optimizer):
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
         foreach: work on lists of tensors; by default wherever that is possible on CPU and CUDA.
+        fused: compile the step by ``torch.compile`` at its first call, once for each set of shapes
+            and settings other than ``lr`` and ``alpha``: seconds to minutes. Without a compiler
+            there is one warning, and the step is taken as ``foreach`` says. Sums of fp64 gradients'
+            squares may overflow, to NaN.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
@@ -94,6 +100,7 @@ class AlphaGrad(Optimizer):
         alpha_scaling: str = "none",
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -109,6 +116,7 @@ class AlphaGrad(Optimizer):
             "alpha_scaling": alpha_scaling,
             "maximize": maximize,
             "foreach": foreach,
+            "fused": fused,
             "capturable": capturable,
             "differentiable": differentiable,
         }
@@ -154,7 +162,8 @@ class AlphaGrad(Optimizer):
 
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            buffers = [self._momentum_buffer(param, group) for param in params]
+            old_buffers = self._momentum_buffers(params, group)
+            buffers = old_buffers.copy()
             settings = {name: group[name] for name in self.defaults}
             alphagrad(
                 params,
@@ -164,8 +173,8 @@ class AlphaGrad(Optimizer):
                 found_inf=getattr(self, "found_inf", None),
                 **settings,
             )
-            for param, buffer in zip(params, buffers, strict=True):
-                if buffer is not None:
+            for param, old_buffer, buffer in zip(params, old_buffers, buffers, strict=True):
+                if buffer is not old_buffer:
                     self.state[param]["momentum_buffer"] = buffer
         return loss
 
@@ -177,13 +186,14 @@ class AlphaGrad(Optimizer):
                 if not group["capturable"]:
                     raise RuntimeError("Capturing AlphaGrad in a CUDA graph needs capturable=True")
 
-    def _momentum_buffer(self, param: Tensor, group: dict[str, Any]) -> Tensor | None:
-        """The buffer of a parameter; None before its first step, and without momentum."""
-        if group["momentum"] == 0:
-            self.state.pop(param, None)  # the momentum may have been turned off
-            return None
-        buffer: Tensor | None = self.state.get(param, {}).get("momentum_buffer")
-        return buffer
+    def _momentum_buffers(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor | None]:
+        """The buffer of each parameter; None before its first step, and without momentum."""
+        if group["momentum"] != 0:
+            return [self.state.get(param, {}).get("momentum_buffer") for param in params]
+        if self.state:
+            for param in params:
+                self.state.pop(param, None)  # the momentum has been turned off
+        return [None] * len(params)
 
 
 def _validate(group: dict[str, Any]) -> None:
@@ -212,12 +222,16 @@ def _validate(group: dict[str, Any]) -> None:
     for name in flags:
         if not isinstance(group[name], bool):
             raise ValueError(f"Invalid {name} value: {group[name]}")
-    if not (group["foreach"] is None or isinstance(group["foreach"], bool)):
-        raise ValueError(f"Invalid foreach value: {group['foreach']}")
+    for name in ("foreach", "fused"):
+        if not (group[name] is None or isinstance(group[name], bool)):
+            raise ValueError(f"Invalid {name} value: {group[name]}")
     if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-    if group["foreach"] and group["differentiable"]:
-        raise ValueError("foreach does not support differentiable")
+    if group["foreach"] and group["fused"]:
+        raise ValueError("foreach and fused cannot both be True")
+    for name in ("foreach", "fused"):
+        if group[name] and group["differentiable"]:
+            raise ValueError(f"{name} does not support differentiable")
 
 
 def _in_range(value: object, low: float, high: float) -> bool:
@@ -240,6 +254,7 @@ def alphagrad(
     alpha_scaling: str,
     maximize: bool,
     foreach: bool | None = None,
+    fused: bool | None = None,
     capturable: bool = False,
     differentiable: bool = False,
     grad_scale: Tensor | None = None,
@@ -265,33 +280,50 @@ def alphagrad(
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
     if not params or (found_inf is not None and found_inf.item()):
         return
-    if foreach is None:
-        devices = {param.device.type for param in params} <= {"cpu", "cuda"}
-        foreach = devices and not differentiable and {*map(type, params)} <= {Tensor, Parameter}
 
-    real_params = [_as_real(param) for param in params]
-    real_grads = [_as_real(grad) for grad in grads]
-    real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
-    step = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
-    step(
-        real_params,
-        real_grads,
-        real_buffers,
-        lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
-        alpha=alpha,
-        eps=eps if grad_scale is None else eps * grad_scale,
-        momentum=momentum,
-        dampening=dampening,
-        nesterov=nesterov,
-        weight_decay=weight_decay,
-        coupled_weight_decay=coupled_weight_decay,
-        alpha_scaling=alpha_scaling,
-        maximize=maximize,
-    )
-    for index, buffer in enumerate(real_buffers):
-        if buffer is not None and params[index].is_complex():
-            buffer = torch.view_as_complex(buffer)
-        momentum_buffers[index] = buffer
+    has_complex = any(map(torch.is_complex, params))
+    real_params, real_grads, real_buffers = params, grads, momentum_buffers
+    if has_complex:
+        real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
+        real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
+    settings: dict[str, Any] = {
+        "lr": lr.reshape(()) if isinstance(lr, Tensor) else lr,
+        "alpha": alpha,
+        "eps": eps if grad_scale is None else eps * grad_scale,
+        "momentum": momentum,
+        "dampening": dampening,
+        "nesterov": nesterov,
+        "weight_decay": weight_decay,
+        "coupled_weight_decay": coupled_weight_decay,
+        "alpha_scaling": alpha_scaling,
+        "maximize": maximize,
+    }
+    if not (fused and _fused_alphagrad(real_params, real_grads, real_buffers, **settings)):
+        step = _eager_step(real_params, real_buffers, foreach, differentiable)
+        step(real_params, real_grads, real_buffers, **settings)
+    if has_complex:
+        for index, buffer in enumerate(real_buffers):
+            if buffer is not None and params[index].is_complex():
+                buffer = torch.view_as_complex(buffer)
+            momentum_buffers[index] = buffer
+
+
+def _eager_step(
+    params: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    foreach: bool | None,
+    differentiable: bool,
+) -> Callable[..., None]:
+    """The fastest of the steps below that can be taken."""
+    if foreach is None:
+        devices = all(param.is_cpu or param.is_cuda for param in params)
+        foreach = devices and not differentiable and {*map(type, params)} <= {Tensor, Parameter}
+    if not foreach:
+        return _single_tensor_alphagrad
+    tensors = [*params, *(buffer for buffer in momentum_buffers if buffer is not None)]
+    if not torch.compiler.is_compiling() and cpu.supports(tensors):
+        return cpu.step
+    return _multi_tensor_alphagrad
 
 
 def _as_real(tensor: Tensor) -> Tensor:
@@ -317,8 +349,8 @@ def _single_tensor_alphagrad(
     """The rule, tensor by tensor, as it reads."""
     for index, param in enumerate(params):
         grad = -grads[index] if maximize else grads[index]
-        steepness = _steepness(grad, alpha, alpha_scaling)
-        update = torch.tanh(tanh_argument(widened(grad), steepness, eps)).to(param.dtype)
+        own_alpha = steepness(grad, alpha, alpha_scaling)
+        update = bounded(tanh_argument(widened(grad), own_alpha, eps)).to(param.dtype)
 
         if coupled_weight_decay and weight_decay != 0:
             update = update.add(param, alpha=weight_decay)
@@ -363,8 +395,8 @@ def _multi_tensor_alphagrad(
         group_grads = [widened(grads[index]) for index in indices]
         if maximize:
             group_grads = list(torch._foreach_neg(group_grads))
-        steepness = [_steepness(grad, alpha, alpha_scaling) for grad in group_grads]
-        updates = tanh_arguments(group_grads, steepness, eps)
+        alphas = [steepness(grad, alpha, alpha_scaling) for grad in group_grads]
+        updates = tanh_arguments(group_grads, alphas, eps)
         torch._foreach_tanh_(updates)
         if updates[0].dtype != dtype:
             updates = [update.to(dtype) for update in updates]
@@ -395,5 +427,34 @@ def _multi_tensor_alphagrad(
             torch._foreach_add_(group_params, updates, alpha=-lr)
 
 
-def _steepness(grad: Tensor, alpha: float, alpha_scaling: str) -> float:
-    return alpha * math.sqrt(grad.numel()) if alpha_scaling == "sqrt" else alpha
+def _fused_alphagrad(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    *,
+    lr: float | Tensor,
+    alpha: float,
+    momentum: float,
+    dampening: float,
+    **settings: Any,
+) -> bool:
+    """The loop over single tensors, compiled; whether it could be."""
+    if torch.compiler.is_compiling():
+        return False  # it will be, with all around it
+    device = params[0].device
+    if momentum != 0 and dampening == 0:  # the first step is no case of its own then
+        for index, buffer in enumerate(momentum_buffers):
+            if buffer is None:
+                momentum_buffers[index] = torch.zeros_like(params[index])
+    # What schedules change enters as a tensor, since other numbers are compiled in.
+    return call_compiled(
+        _single_tensor_alphagrad,
+        params,
+        grads,
+        momentum_buffers,
+        lr=lr if isinstance(lr, Tensor) else torch.full((), lr, dtype=torch.float64, device=device),
+        alpha=torch.full((), alpha, dtype=torch.float64, device=device),
+        momentum=momentum,
+        dampening=dampening,
+        **settings,
+    )
