@@ -8,11 +8,11 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots clean
+.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots benchmark-optimizer clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-14s\033[0m %s\n' "$$target" "$$text"; done
+	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-19s\033[0m %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
 
@@ -53,6 +53,9 @@ status: setup ## Watch all runs: done, running with time left, stalled, diverged
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.report study=all
+
+benchmark-optimizer: setup ## Time the optimizer's step against torch's optimizers
+	$(RUN) -m scripts.benchmark.optimizer
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick

@@ -15,10 +15,9 @@ import torch
 from torch import Size, Tensor
 from torch.nn import Parameter
 
-from alphagrad.normalization import is_safe, l2_norm, rescaled_tanh_argument, scale, steepness
+from alphagrad.normalization import is_safe, l2_norm, rescaled_tanh_argument, steepness
 
-BLOCK = 1 << 17  # elements: half a MB in fp32, which a core's cache holds beside what it works on
-SMALL = 1 << 15  # elements: below, being copied costs less than kernels of one's own
+BLOCK = 1 << 16  # elements: 256 KB in fp32, which a core's cache holds beside what it works on
 ROW = 128  # elements: each small tensor starts a row
 
 
@@ -67,7 +66,7 @@ def step(
                 momentum_buffers[index] = torch.empty_like(param)
     buffers: list[Tensor] = momentum_buffers if momentum != 0 else []  # type: ignore[assignment]
 
-    small, large = _plan(
+    small, large, scratch = _plan(
         tuple([param.shape for param in params]),
         tuple([param.dtype for param in params]),
         tuple(is_first),
@@ -84,10 +83,10 @@ def step(
         )
     for index in large:
         grad, factor = _factors(grads[index], steepness(grads[index], alpha, alpha_scaling), eps)
+        block = scratch[grad.dtype]
         whole = [params[index], grad, *buffers[index : index + 1]]
-        scratch = grad.new_empty(BLOCK)
         for param, piece, *buffer in zip(*(_pieces(tensor) for tensor in whole), strict=True):
-            update = torch.mul(piece, factor, out=scratch[: len(piece)]).tanh_()
+            update = torch.mul(piece, factor, out=block[: len(piece)]).tanh_()
             descend([param], [update], buffer, is_first_step=is_first[index])
 
 
@@ -129,6 +128,7 @@ class _Small(NamedTuple):
     rows: Tensor  # (rows, ROW): each tensor from a row's beginning, then zeros
     views: list[Tensor]  # of the rows, in the tensors' shapes
     owners: Tensor  # (rows,): which tensor a row belongs to
+    root_sizes: Tensor  # (tensors,)
 
 
 @lru_cache(maxsize=16)
@@ -137,36 +137,41 @@ def _plan(
     dtypes: tuple[torch.dtype, ...],
     is_first: tuple[bool, ...],
     thread: int,
-) -> tuple[list[_Small], list[int]]:
-    """Groups of small tensors, each of at most a block, and the indices of large tensors."""
+) -> tuple[list[_Small], list[int], dict[torch.dtype, Tensor]]:
+    """Groups of small tensors, the indices of large ones, and a block of each type for those."""
     groups: dict[tuple[torch.dtype, bool], list[list[int]]] = defaultdict(lambda: [[]])
     large = []
     for index, (shape, dtype, first) in enumerate(zip(shapes, dtypes, is_first, strict=True)):
-        if shape.numel() >= SMALL:
+        if shape.numel() >= BLOCK:
             large.append(index)
             continue
-        *_, last = kind = groups[dtype, first]
-        if sum(_row_count(shapes[i]) for i in [*last, index]) > BLOCK // ROW:
-            kind.append([index])
-        else:
-            last.append(index)
+        kind = groups[dtype, first]
+        if sum(_row_count(shapes[i]) for i in [*kind[-1], index]) > BLOCK // ROW:
+            kind.append([])
+        kind[-1].append(index)
     small = [
         _in_rows(indices, [shapes[i] for i in indices], dtype)
         for (dtype, _), kind in groups.items()
         for indices in kind
     ]
-    return small, large
+    scratch = {
+        dtype: torch.empty(BLOCK, dtype=dtype, device="cpu")
+        for dtype in {dtypes[index] for index in large}
+    }
+    return small, large, scratch
 
 
+@torch.device("cpu")  # whatever the default device is
 def _in_rows(indices: list[int], shapes: list[Size], dtype: torch.dtype) -> _Small:
     counts = [_row_count(shape) for shape in shapes]
-    rows = torch.empty(sum(counts), ROW, dtype=dtype, device="cpu")
+    rows = torch.empty(sum(counts), ROW, dtype=dtype)
     views = [
         own.view(-1)[: shape.numel()].view(shape)
         for own, shape in zip(rows.split(counts), shapes, strict=True)
     ]
-    owners = torch.repeat_interleave(torch.tensor(counts, device="cpu"))
-    return _Small(indices, rows, views, owners)
+    owners = torch.repeat_interleave(torch.tensor(counts))
+    root_sizes = torch.tensor([shape.numel() for shape in shapes]).double().sqrt()
+    return _Small(indices, rows, views, owners, root_sizes)
 
 
 def _row_count(shape: Size) -> int:
@@ -182,22 +187,25 @@ def _small_updates(
     torch._foreach_copy_(views, grads)
     squares = torch.linalg.vector_norm(rows, dim=1).double().square_()
     norms = squares.new_zeros(len(grads)).index_add_(0, group.owners, squares).sqrt_()
-    alphas = [steepness(grad, alpha, alpha_scaling) for grad in grads]
-    factors = scale(norms, alpha if alpha_scaling == "none" else norms.new_tensor(alphas), eps)
-    rows.mul_(factors.to(rows.dtype).index_select(0, group.owners).unsqueeze(1))
-    for index, norm in enumerate(norms.tolist()):
-        if not is_safe(norm):
-            views[index].copy_(rescaled_tanh_argument(grads[index], alphas[index], eps))
+    extreme = [index for index, norm in enumerate(norms.tolist()) if not is_safe(norm)]
+    factors = norms.add_(eps).reciprocal_().mul_(alpha)
+    if alpha_scaling == "sqrt":
+        factors.mul_(group.root_sizes)
+    factors = factors.clamp_(max=torch.finfo(rows.dtype).max).to(rows.dtype)
+    rows.mul_(factors.index_select(0, group.owners).unsqueeze(1))
+    for index in extreme:
+        own_alpha = steepness(grads[index], alpha, alpha_scaling)
+        views[index].copy_(rescaled_tanh_argument(grads[index], own_alpha, eps))
     rows.tanh_()
     return views
 
 
-def _factors(grad: Tensor, alpha: float, eps: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Two factors of ``alpha * grad / (norm + eps)``, the second without dimensions."""
-    norm = l2_norm(grad)
-    if is_safe(norm.item()):
-        return grad, scale(norm, alpha, eps).to(grad.dtype)
-    return rescaled_tanh_argument(grad, alpha, eps), norm.new_ones(())
+def _factors(grad: Tensor, alpha: float, eps: float | Tensor) -> tuple[Tensor, float]:
+    """Two factors of ``alpha * grad / (norm + eps)``."""
+    norm = l2_norm(grad).item()
+    if is_safe(norm):
+        return grad, min(alpha / (norm + float(eps)), torch.finfo(grad.dtype).max)
+    return rescaled_tanh_argument(grad, alpha, eps), 1.0
 
 
 def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:

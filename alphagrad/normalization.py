@@ -86,7 +86,9 @@ def l2_norm(grad: Tensor) -> Tensor:
         flat = grad.reshape(-1)
         whole = flat.numel() // NORM_BLOCK * NORM_BLOCK
         blocks = torch.linalg.vector_norm(flat[:whole].view(-1, NORM_BLOCK), dim=1)
-        norm = torch.linalg.vector_norm(torch.cat([blocks, flat[whole:]]))
+        if whole < len(flat):
+            blocks = torch.cat([blocks, flat[whole:]])
+        norm = torch.linalg.vector_norm(blocks)
     return norm
 
 

@@ -314,16 +314,16 @@ def _eager_step(
     foreach: bool | None,
     differentiable: bool,
 ) -> Callable[..., None]:
-    """The fastest of the steps below that can be taken."""
-    if foreach is None:
-        devices = all(param.is_cpu or param.is_cuda for param in params)
-        foreach = devices and not differentiable and {*map(type, params)} <= {Tensor, Parameter}
-    if not foreach:
+    """The fastest way that there is for these tensors."""
+    if foreach is False or differentiable:
         return _single_tensor_alphagrad
     tensors = [*params, *(buffer for buffer in momentum_buffers if buffer is not None)]
     if not torch.compiler.is_compiling() and cpu.supports(tensors):
         return cpu.step
-    return _multi_tensor_alphagrad
+    if foreach is None:
+        devices = all(param.is_cpu or param.is_cuda for param in params)
+        foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
+    return _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
 
 
 def _as_real(tensor: Tensor) -> Tensor:
