@@ -161,17 +161,16 @@ def _plan(
     return small, large, scratch
 
 
-@torch.device("cpu")  # whatever the default device is
 def _in_rows(indices: list[int], shapes: list[Size], dtype: torch.dtype) -> _Small:
     counts = [_row_count(shape) for shape in shapes]
-    rows = torch.empty(sum(counts), ROW, dtype=dtype)
+    rows = torch.empty(sum(counts), ROW, dtype=dtype, device="cpu")
     views = [
         own.view(-1)[: shape.numel()].view(shape)
         for own, shape in zip(rows.split(counts), shapes, strict=True)
     ]
-    owners = torch.repeat_interleave(torch.tensor(counts))
-    root_sizes = torch.tensor([shape.numel() for shape in shapes]).double().sqrt()
-    return _Small(indices, rows, views, owners, root_sizes)
+    owners = torch.repeat_interleave(torch.tensor(counts, device="cpu"))
+    sizes = torch.tensor([shape.numel() for shape in shapes], device="cpu")
+    return _Small(indices, rows, views, owners, sizes.double().sqrt())
 
 
 def _row_count(shape: Size) -> int:
