@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots benchmark-optimizer clean
+.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records benchmark-optimizer clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -53,6 +53,9 @@ status: setup ## Watch all runs: done, running with time left, stalled, diverged
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.report study=all
+
+check-records: setup ## Check that the committed records may stand beside each other
+	$(RUN) -m scripts.check_records
 
 benchmark-optimizer: setup ## Time the optimizer's step against torch's optimizers
 	$(RUN) -m scripts.benchmark.optimizer

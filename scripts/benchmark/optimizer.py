@@ -132,7 +132,7 @@ def peak_memory(optimizer: Optimizer) -> int:
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
         optimizer.step()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profile.profiler.kineto_results.events()
     allocations = pd.Series(
         [event.nbytes() for event in events if event.name() == "[memory]"], dtype=float
     )
