@@ -1,6 +1,7 @@
 """The numerics of ``tanh(alpha * g / (norm(g) + eps))``, exact for any finite gradient."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 # On the CPU a sum of squares in fp32 loses accuracy with its length (6e-4 at 16M elements): longer
 # gradients take the norm of the norms of blocks.
 NORM_BLOCK = 4096
-LONG = 16 * NORM_BLOCK
+LONG = 32 * NORM_BLOCK
 
 # Beyond these, squares of fp32 elements may overflow, or vanish, before they are summed.
 SAFE_NORMS = (1e-15, 1e18)
@@ -33,8 +34,12 @@ def widened(grad: Tensor) -> Tensor:
     return grad.float() if grad.dtype in (torch.float16, torch.bfloat16) else grad
 
 
-def tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
-    """``alpha * grad / (norm + eps)``."""
+def tanh_argument(
+    grad: Tensor, alpha: float, eps: float | Tensor, norm: Tensor | None = None
+) -> Tensor:
+    """``alpha * grad / (norm + eps)``. A norm that is given is taken as it is."""
+    if norm is not None:
+        return grad * scale(norm, alpha, eps).to(grad.dtype)
     norm = l2_norm(grad)
     if _on_host(grad) and not is_safe(norm.item()):
         return rescaled_tanh_argument(grad, alpha, eps)
@@ -43,12 +48,7 @@ def tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
 
 def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor) -> list[Tensor]:
     """`tanh_argument` of gradients on one device and of one type."""
-    if _on_host(grads[0]) and max(grad.numel() for grad in grads) >= LONG:
-        norms = [l2_norm(grad) for grad in grads]
-    else:
-        dtype = None if _on_host(grads[0]) else torch.float64
-        norms = list(torch._foreach_norm(grads, 2, dtype))
-    stacked = torch.stack(norms)
+    stacked = _stacked_norms(grads)
     alpha: float | Tensor = alphas[0]
     if any(other != alpha for other in alphas):
         # Numbers reach a device as arguments of a kernel, where torch.tensor(alphas) would wait.
@@ -62,9 +62,22 @@ def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor
     return arguments
 
 
-def is_safe(norm: float) -> bool:
+def l2_norms(grads: list[Tensor]) -> list[float]:
+    """L2 norms of gradients on one device and of one type, as numbers."""
+    norms: list[float] = _stacked_norms(grads).tolist()
+    return norms
+
+
+def _stacked_norms(grads: list[Tensor]) -> Tensor:
+    if _on_host(grads[0]) and max(grad.numel() for grad in grads) >= LONG:
+        return torch.stack([l2_norm(grad) for grad in grads])
+    dtype = None if _on_host(grads[0]) else torch.float64
+    return torch.stack(torch._foreach_norm(grads, 2, dtype))
+
+
+def is_safe(norm: Any) -> Any:
     """Whether no square overflowed, and none that counts vanished, on the way to an fp32 norm."""
-    return SAFE_NORMS[0] <= norm <= SAFE_NORMS[1]
+    return (norm >= SAFE_NORMS[0]) & (norm <= SAFE_NORMS[1])
 
 
 def _on_host(tensor: Tensor) -> bool:
@@ -90,6 +103,16 @@ def l2_norm(grad: Tensor) -> Tensor:
             blocks = torch.cat([blocks, flat[whole:]])
         norm = torch.linalg.vector_norm(blocks)
     return norm
+
+
+def sum_of_squares(grad: Tensor) -> Tensor:
+    """By blocks, for a compiler that sums in the gradient's type."""
+    flat = grad.reshape(-1)
+    whole = len(flat) // NORM_BLOCK * NORM_BLOCK
+    total = flat[whole:].square().sum()
+    if whole:
+        total = total + flat[:whole].view(-1, NORM_BLOCK).square().sum(1).sum()
+    return total
 
 
 def scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:

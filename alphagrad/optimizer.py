@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from alphagrad import cpu
-from alphagrad.compilation import call_compiled
+from alphagrad.fused import step as fused_step
 from alphagrad.normalization import bounded, steepness, tanh_argument, tanh_arguments, widened
 
 __all__ = ["AlphaGrad", "alphagrad"]
@@ -70,10 +70,10 @@ class AlphaGrad(Optimizer):
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
         foreach: work on lists of tensors; by default wherever that is possible on CPU and CUDA.
-        fused: compile the step by ``torch.compile`` at its first call, once for each set of shapes
-            and settings other than ``lr`` and ``alpha``: seconds to minutes. Without a compiler
-            there is one warning, and the step is taken as ``foreach`` says. Sums of fp64 gradients'
-            squares may overflow, to NaN.
+        fused: compile the step by ``torch.compile``, once for each set of shapes and of settings
+            other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
+            the second step on. Without a compiler there is one warning, and steps are taken as by
+            default. On CUDA, sums of fp64 gradients' squares may overflow, to NaN.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
@@ -298,9 +298,10 @@ def alphagrad(
         "alpha_scaling": alpha_scaling,
         "maximize": maximize,
     }
-    if not (fused and _fused_alphagrad(real_params, real_grads, real_buffers, **settings)):
-        step = _eager_step(real_params, real_buffers, foreach, differentiable)
-        step(real_params, real_grads, real_buffers, **settings)
+    tensors = real_params, real_grads, real_buffers
+    if not (fused and fused_step(_single_tensor_alphagrad, *tensors, **settings)):
+        eager_step = _eager_step(real_params, real_buffers, foreach, differentiable)
+        eager_step(*tensors, **settings)
     if has_complex:
         for index, buffer in enumerate(real_buffers):
             if buffer is not None and params[index].is_complex():
@@ -345,12 +346,14 @@ def _single_tensor_alphagrad(
     coupled_weight_decay: bool,
     alpha_scaling: str,
     maximize: bool,
+    norms: list[Tensor] | None = None,
 ) -> None:
-    """The rule, tensor by tensor, as it reads."""
+    """The rule, tensor by tensor, as it reads. Norms of the gradients may be known."""
     for index, param in enumerate(params):
         grad = -grads[index] if maximize else grads[index]
         own_alpha = steepness(grad, alpha, alpha_scaling)
-        update = bounded(tanh_argument(widened(grad), own_alpha, eps)).to(param.dtype)
+        norm = None if norms is None else norms[index]
+        update = bounded(tanh_argument(widened(grad), own_alpha, eps, norm)).to(param.dtype)
 
         if coupled_weight_decay and weight_decay != 0:
             update = update.add(param, alpha=weight_decay)
@@ -425,36 +428,3 @@ def _multi_tensor_alphagrad(
             torch._foreach_add_(group_params, list(torch._foreach_mul(updates, -lr)))
         else:
             torch._foreach_add_(group_params, updates, alpha=-lr)
-
-
-def _fused_alphagrad(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
-    *,
-    lr: float | Tensor,
-    alpha: float,
-    momentum: float,
-    dampening: float,
-    **settings: Any,
-) -> bool:
-    """The loop over single tensors, compiled; whether it could be."""
-    if torch.compiler.is_compiling():
-        return False  # it will be, with all around it
-    device = params[0].device
-    if momentum != 0 and dampening == 0:  # the first step is no case of its own then
-        for index, buffer in enumerate(momentum_buffers):
-            if buffer is None:
-                momentum_buffers[index] = torch.zeros_like(params[index])
-    # What schedules change enters as a tensor, since other numbers are compiled in.
-    return call_compiled(
-        _single_tensor_alphagrad,
-        params,
-        grads,
-        momentum_buffers,
-        lr=lr if isinstance(lr, Tensor) else torch.full((), lr, dtype=torch.float64, device=device),
-        alpha=torch.full((), alpha, dtype=torch.float64, device=device),
-        momentum=momentum,
-        dampening=dampening,
-        **settings,
-    )

@@ -10,7 +10,7 @@ from test_optimizer import make_gradients, make_parameters, reference, take_step
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 
-from alphagrad import AlphaGrad, compilation
+from alphagrad import AlphaGrad, fused
 from alphagrad.normalization import bounded
 
 
@@ -49,8 +49,8 @@ def test_without_a_compiler_there_is_one_warning_and_the_same_step(
     def refuse(*_: Any, **__: Any) -> None:
         raise TorchDynamoException("no compiler")
 
-    monkeypatch.setattr(compilation, "_compiled", lambda function: refuse)
-    monkeypatch.setattr(compilation, "_failed", set())
+    monkeypatch.setattr(fused, "_compiled", lambda *_: refuse)
+    monkeypatch.setattr(fused, "_without_compiler", False)
     params, grads = make_parameters(), make_gradients(3)
     others = copy.deepcopy(params)
     with pytest.warns(UserWarning, match="no compiler") as warned:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
+from experiments.run import write_json
 from experiments.study import StudyRunConfig, members
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +83,29 @@ def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
         members(config)
 
 
+def test_the_committed_records_are_those_of_the_study() -> None:
+    found = members(composed("study=dqn"))
+    assert sum(member.published for member in found) == len(list(found[0].record.parent.iterdir()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 0}, {"identity": "0123456789ab"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    [member, *_] = members(composed("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs"))
+    record = {"schema_version": 1, "identity": member.run.identity}
+    write_json(member.record, record)
+    assert member.published
+    for path in (member.record, member.run.folder / "record.json"):
+        write_json(path, record | change)
+        with pytest.raises(ConfigurationError, match=f"{path}: {next(iter(change))} = "):
+            member.run.read_record(path)
+    with pytest.raises(ConfigurationError, match="move the file away"):
+        member.publish()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -89,6 +114,7 @@ def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
         (["study=dqn", "scale=big"], "scale"),
         (["study=dqn", "overrides=[total_step=3]"], "total_step"),
         (["study=dqn", "study.seeds=0"], "study.seeds"),
+        (["study=dqn", 'overrides=["device=cuda:99"]'], "device = 'cuda:99': torch finds"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
