@@ -95,6 +95,9 @@ def _batches(
     tensors: list[list[Tensor]], factors: list[float]
 ) -> Iterator[tuple[list[list[Tensor]], list[float]]]:
     """Lists of whole tensors and of pieces, of less than two pieces' elements in all."""
+    if sum(tensor.numel() for tensor in tensors[0]) < 2 * PIECE:
+        yield tensors, factors
+        return
     batch: list[list[Tensor]] = [[] for _ in tensors]
     batch_factors: list[float] = []
     size = 0
