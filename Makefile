@@ -9,7 +9,9 @@ VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots check-records benchmark benchmark-optimizer benchmark-throughput benchmark-tracking \
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
+	plots figure report claims check-records benchmark benchmark-optimizer benchmark-throughput \
+	benchmark-tracking \
 	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
@@ -54,13 +56,21 @@ reproduce-td3: setup ## TD3 on Hopper-v4, likewise
 reproduce-ppo: setup ## PPO on HalfCheetah-v4, likewise
 reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
 	$(RUN) -m experiments.study study=$* $(STUDY_ARGUMENTS)
-	$(RUN) -m scripts.report study=$* scale=$(SCALE)
+	$(RUN) -m scripts.figures study=$* scale=$(SCALE)
+	$(RUN) -m scripts.tables study=$* scale=$(SCALE)
 
 status: setup ## Watch all runs: done, running with time left, stalled, diverged, failed
 	$(RUN) -m experiments.status
 
 plots: setup ## Redraw every table and figure from the records under results/
-	$(RUN) -m scripts.report study=all
+	$(RUN) -m scripts.tables
+	$(RUN) -m scripts.figures
+
+figure: setup ## Redraw one figure: NAME=learning_curves (STUDY=ppo, SCALE=paper|quick)
+	$(RUN) -m scripts.figures name=$(or $(NAME),all) study=$(or $(STUDY),all) $(if $(filter command line,$(origin SCALE)),scale=$(SCALE))
+
+report: setup ## Write results/report.html and results/README.md, with all tables, figures and verdicts
+	$(RUN) -m scripts.report
 
 dashboard: setup ## With a wandb key: save the workspace, print its address; without: see the runs here
 	$(RUN) -m experiments.dashboard
@@ -95,6 +105,9 @@ benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PP
 
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records
+
+claims: setup ## A verdict for each claim of the paper, from the records: results/CLAIMS.md
+	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick

@@ -11,7 +11,7 @@
 - ``traceback.txt``: of a failed run;
 - ``wandb.id``: the run's id in Weights & Biases (experiments/tracking.py);
 - ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
-- ``record.json``: the outcome, written last (schema: results/README.md).
+- ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
 import json

@@ -116,12 +116,23 @@ class Member:
         """Whether the results have its record."""
         return self.run.read_record(self.record) is not None
 
-    def publish(self) -> bool:
-        """Copy the run's record to the results, under the study's label; whether there is one."""
+    def publish(self, others: dict[str, Path] | None = None) -> bool:
+        """Copy the run's record to the results, under the study's label; whether there is one.
+
+        Args:
+            others: where else its record may lie, by identity: see `recorded`.
+        """
         record = self.run.record
+        if record is None and others and self.run.identity in others:
+            record = self.run.read_record(others[self.run.identity])
         if record is not None:
             write_json(self.record, record | {"arm": self.run.config.optimizer["name"]})
         return record is not None
+
+
+def recorded(results: Path) -> dict[str, Path]:
+    """The records of all studies by the identity that ends their names: studies may share runs."""
+    return {path.stem.rpartition("-")[2]: path for path in sorted(results.glob("*/records/*.json"))}
 
 
 def members(config: StudyRunConfig) -> list[Member]:
@@ -247,7 +258,8 @@ def run_study(config: StudyRunConfig) -> bool:
     launcher = make_launcher(config.launcher)
     found = members(config)
     label = f"{config.study.name} ({config.scale} scale)"
-    missing = [m for m in found if (config.fresh or not m.published) and not m.publish()]
+    others = {} if config.fresh else recorded(Path(config.results))
+    missing = [m for m in found if (config.fresh or not m.published) and not m.publish(others)]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
     tried = missing
     if config.retry == "none":

@@ -258,7 +258,7 @@ def checks(config: TheoryConfig) -> Iterator[tuple[Problem, float, float, int | 
 def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
     """Run all checks and write the record, in place of an earlier one of the same configuration.
 
-    Its fields are those of a run's record (results/README.md) where they have a meaning, and
+    Its fields are those of a run's record (docs/records.md) where they have a meaning, and
 
     - ``series``: one dict for each, from `series`; its lists are parallel to its ``steps``;
     - ``counterexamples``: for each alpha a dict from `counterexample`;

@@ -1,6 +1,6 @@
 """Loads the records of a study and refuses those that do not belong together.
 
-The schema is documented in ``results/README.md``. Only the fields that the analysis reads are
+The schema is documented in ``docs/records.md``. Only the fields that the analysis reads are
 declared here; the others are ignored.
 """
 
@@ -33,6 +33,14 @@ class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Algorithm(_Schema):
+    """The algorithm's settings: its base learning rate, and more that is only compared."""
+
+    model_config = ConfigDict(extra="allow")
+
+    learning_rate: PositiveFloat
+
+
 class Environment(_Schema):
     """The environment's settings: its Gymnasium id, and more that is only compared."""
 
@@ -47,7 +55,9 @@ class Configuration(_Schema):
     model_config = ConfigDict(extra="allow")
 
     protocol: str | None
+    algorithm: Algorithm
     environment: Environment
+    optimizer: dict[str, Any]
     total_steps: PositiveInt
 
     def setting(self) -> dict[str, Any]:
@@ -70,15 +80,31 @@ class Curve(_Schema):
         return self
 
 
-class Optimizer(_Schema):
-    """The size of the optimizer's state, in bytes."""
+class TensorDiagnostics(_Schema):
+    """What one tensor's updates were like, at each of the steps that were looked at."""
 
+    update_rms: tuple[float | None, ...]
+    saturated_share: tuple[float | None, ...] | None = None
+
+
+class Diagnostics(_Schema):
+    """Updates at some steps of a run, by the tensor's name."""
+
+    step: tuple[NonNegativeInt, ...]
+    tensors: dict[str, TensorDiagnostics]
+
+
+class Optimizer(_Schema):
+    """How many elements are optimized, and the size of the optimizer's state, in bytes."""
+
+    parameters: PositiveInt
     state_bytes: NonNegativeInt
 
 
 class Timing(_Schema):
-    """How fast the run was, in environment steps per second."""
+    """How long the run took, and how fast it was, in environment steps per second."""
 
+    wall_seconds: float
     steps_per_second: float | None
 
 
@@ -98,6 +124,7 @@ class Cpu(_Schema):
 class Provenance(_Schema):
     """Where a run's numbers come from."""
 
+    command: str
     git: Git
     versions: dict[str, str | None]
     cpu: Cpu
@@ -107,13 +134,16 @@ class Record(_Schema):
     """One finished run."""
 
     schema_version: Literal[1]
+    identity: str
     status: Literal["completed", "diverged"]
+    reason: str | None
     arm: str = Field(min_length=1)
     seed: NonNegativeInt
     configuration: Configuration
     steps: NonNegativeInt
     curve: Curve
     final_score: float | None
+    diagnostics: Diagnostics | None = None
     optimizer: Optimizer
     timing: Timing
     provenance: Provenance
@@ -130,7 +160,8 @@ class Study:
 
     Attributes:
         folder: ``<results>/<study>``, or ``<results>/<study>-quick`` at quick scale.
-        arms: Records by arm: Adam first, then AlphaGrad by alpha, then the others by name.
+        arms: Records by arm: Adam first, then AlphaGrad, then the others by family; within a
+            family by the setting that is tuned.
     """
 
     folder: Path
@@ -162,10 +193,30 @@ class Study:
         return "quick" if self.quick else "paper"
 
 
+_NUMBER = r"\d+\.?\d*(?:e[+-]?\d+)?"
+_LABEL = re.compile(rf"(?P<family>.+?)(?:-(?P<knob>alpha|lr)(?P<value>{_NUMBER}))?")
+
+
+def family_of(arm: str) -> str:
+    """What an arm's optimizer is, without the setting that is tuned.
+
+    Labels are ``<family>``, ``<family>-alpha<number>`` or ``<family>-lr<number>``. Arms of one
+    family are one optimizer at several settings: ``adam`` and ``adam-lr0.001`` are both ``adam``.
+    """
+    return _label(arm)["family"]
+
+
 def alpha_of(arm: str) -> float | None:
     """The alpha of an arm of the alpha sweep, ``alphagrad-alpha<number>``; ``None`` for others."""
-    match = re.fullmatch(r"alphagrad-alpha(\d+\.?\d*(?:e[+-]?\d+)?)", arm)
-    return float(match[1]) if match else None
+    label = _label(arm)
+    in_sweep = label["family"] == "alphagrad" and label["knob"] == "alpha"
+    return float(label["value"]) if in_sweep else None
+
+
+def _label(arm: str) -> re.Match[str]:
+    match = _LABEL.fullmatch(arm)
+    assert match  # any text is at least a family
+    return match
 
 
 def load_study(folder: Path) -> Study:
@@ -222,13 +273,14 @@ def _check_consistency(records: dict[Path, Record]) -> None:
 
 def _by_arm(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
     arms: dict[str, tuple[Record, ...]] = {}
-    for record in sorted(records, key=lambda record: (_arm_order(record.arm), record.seed)):
+    for record in sorted(records, key=lambda record: (_arm_order(record), record.seed)):
         arms[record.arm] = (*arms.get(record.arm, ()), record)
     return arms
 
 
-def _arm_order(arm: str) -> tuple[int, float, list[str | int]]:
-    alpha = alpha_of(arm)
-    group = 0 if arm == "adam" else 1 if alpha is not None else 2
-    natural = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", arm)]
-    return group, alpha or 0.0, natural
+def _arm_order(record: Record) -> tuple[int, str, float, str]:
+    """Adam, then AlphaGrad, then the other families; within a family by the tuned setting."""
+    label = _label(record.arm)
+    group = {"adam": 0, "alphagrad": 1}.get(label["family"], 2)
+    tuned = float(label["value"]) if label["knob"] else record.configuration.algorithm.learning_rate
+    return group, label["family"], tuned, record.arm

@@ -1,296 +1,207 @@
-"""Writes the table and the figures of a study from its records.
+"""Writes all that is made from the records, and the report that shows it.
 
-    python -m scripts.report study=ppo
-    python -m scripts.report study=ppo scale=quick
-    python -m scripts.report study=all
+    python -m scripts.report [results=<folder>]
 
-``study=all`` is every folder under ``results`` that holds records, of both scales unless ``scale``
-names one. Each study's folder gets ``table.csv``, ``table.md`` and ``figures/``.
+The tables and figures of every study come first, of both scales. Then ``report.html``, one page
+that needs no network, and ``README.md``, the same for the repository's page, show those of paper
+scale.
 """
 
-import os
+import re
 import sys
-from collections.abc import Hashable, Iterable
+from collections import Counter
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-import numpy as np
-import pandas as pd
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from yaml import YAMLError
+import jinja2
+from markupsafe import Markup, escape
 
-from scripts.figures import learning_curves, render, score_against_alpha
-from scripts.records import QUICK_SUFFIX, Git, RecordError, Study, load_study
-from scripts.statistics import (
-    MINIMUM_SEEDS,
-    RESAMPLES,
-    Estimate,
-    aggregate_iqm,
-    aggregate_mean,
-    area_under_curve,
-    arms_of,
-    interval_estimates,
-    lowest_return,
-)
+from scripts.claims import Claim, number_text, write_claims
+from scripts.figures import PAPER_STUDIES
+from scripts.figures.__main__ import FigureSettings, draw_all
+from scripts.figures.plot import Drawn
+from scripts.figures.theory import load_theory, theory_table
+from scripts.files import write
+from scripts.records import Record, RecordError, Study, load_study
+from scripts.settings import SettingsError, StudySettings, parse, study_folders
+from scripts.tables import HEADINGS, format_rows, notes, summarize, write_table
 
-HEADINGS = {
-    "arm": "Arm",
-    "seeds": "Seeds",
-    "final_score_mean": "Final score, mean",
-    "final_score_iqm": "Final score, IQM",
-    "area_under_curve_iqm": "Area under curve, IQM",
-    "state_bytes": "State bytes",
-    "diverged": "Diverged",
-    "steps_per_second": "Steps/s, median",
-}
-ESTIMATES = ("final_score_mean", "final_score_iqm", "area_under_curve_iqm")
-
-
-class Scale(Enum):
-    """At which scale a study was run."""
-
-    paper = "paper"
-    quick = "quick"
+USAGE = "python -m scripts.report [results=<folder>]"
 
 
 @dataclass
-class Settings:
+class ReportSettings:
     """What the command line may set.
 
     Attributes:
-        study: A study's name, or ``all``.
-        scale: ``paper`` unless given; with ``study=all``, both.
-        results: The folder that holds the studies' folders.
+        results: The folder that holds the studies' folders; the report is written there.
     """
 
-    study: str = MISSING
-    scale: Scale | None = None
     results: str = "results"
 
 
-class SettingsError(Exception):
-    """A command line that cannot be used; the message is one line."""
+@dataclass(frozen=True)
+class Section:
+    """One study in the report."""
+
+    study: Study
+    rows: list[list[str]]
+    notes: list[str]
+    figures: list[Drawn]
 
 
-def parse(arguments: list[str]) -> Settings:
-    """Reads ``key=value`` arguments.
-
-    Raises:
-        SettingsError: If a key is unknown, a value is wrong or ``study`` is missing.
-    """
-    try:
-        settings = OmegaConf.merge(OmegaConf.structured(Settings), OmegaConf.from_cli(arguments))
-        return cast(Settings, OmegaConf.to_object(settings))
-    except (OmegaConfBaseException, YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        usage = "python -m scripts.report study=<name>|all [scale=paper|quick] [results=<folder>]"
-        raise SettingsError(f"{reason}; usage: {usage}") from error
-
-
-def study_folders(settings: Settings) -> list[Path]:
-    """The folders of the studies that the settings name.
-
-    Raises:
-        SettingsError: If ``study=all`` finds no records.
-    """
-    results = Path(settings.results)
-    if settings.study != "all":
-        quick = settings.scale is Scale.quick
-        return [results / (settings.study + (QUICK_SUFFIX if quick else ""))]
-    folders = {path.parent.parent for path in results.glob("*/records/*.json")}
-    if settings.scale is not None:
-        quick = settings.scale is Scale.quick
-        folders = {folder for folder in folders if folder.name.endswith(QUICK_SUFFIX) == quick}
-    if not folders:
-        raise SettingsError(f"no study in {results} has records")
-    return sorted(folders)
-
-
-def summarize(study: Study) -> pd.DataFrame:
-    """The table of a study: a row for each arm.
-
-    Columns are ``scale`` and those of `HEADINGS`; each of `ESTIMATES` has its interval in
-    ``<name>_low`` and ``<name>_high``. A number that does not exist is NaN. ``state_bytes`` is the
-    largest of an arm's runs, since a run that diverged at once has no state yet.
-    """
-    rows = []
-    for arm in arms_of(study):
-        samples = {
-            "final_score_mean": (aggregate_mean, arm.scores),
-            "final_score_iqm": (aggregate_iqm, arm.scores),
-            "area_under_curve_iqm": (aggregate_iqm, area_under_curve(arm.curves)),
-        }
-        row: dict[str, object] = {"scale": study.scale, "arm": arm.name, "seeds": len(arm.records)}
-        for name, (statistic, sample) in samples.items():
-            row |= _columns(name, interval_estimates(statistic, sample))
-        row["state_bytes"] = max(record.optimizer.state_bytes for record in arm.records)
-        row["diverged"] = sum(record.diverged for record in arm.records)
-        speeds = [record.timing.steps_per_second for record in arm.records]
-        row["steps_per_second"] = np.median(np.array(speeds, dtype=np.float64))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, object]:
-    numbers = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
-    return {
-        name + end: float("nan") if number is None else float(number)
-        for end, number in numbers.items()
-    }
-
-
-def format_rows(summary: pd.DataFrame) -> list[list[str]]:
-    """The summary's rows as text, a cell for each of `HEADINGS`."""
-    return [[_cell(row, name) for name in HEADINGS] for row in summary.to_dict("records")]
-
-
-def _cell(row: dict[Hashable, Any], name: str) -> str:
-    value = row[name]
-    if name == "arm":
-        return str(value)
-    if np.isnan(value):
-        return "-"
-    if name not in ESTIMATES:
-        return f"{value:,.0f}"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    interval = "-" if np.isnan(low) else f"{_score(low)}, {_score(high)}"
-    return f"{_score(value)} [{interval}]"
-
-
-def _score(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
-
-
-def to_markdown(study: Study, summary: pd.DataFrame) -> str:
-    """The table with all that is needed to judge it and to make it again."""
-    lines = [f"# {study.name}", ""]
-    if study.quick:
-        lines += [f"**{quick_warning(study)}**", ""]
-    lines += [
-        f"| {' | '.join(HEADINGS.values())} |",
-        f"| --- |{' ---: |' * (len(HEADINGS) - 1)}",
-        *(f"| {' | '.join(cells)} |" for cells in format_rows(summary)),
-        "",
-        *(f"- {note}" for note in notes(study)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def quick_warning(study: Study) -> str:
-    """What must stand beside every number of a study at quick scale."""
-    steps = study.configuration.total_steps
-    return f"Quick scale: {steps:,} steps, {len(study.records)} runs. This is not evidence."
-
-
-def notes(study: Study) -> list[str]:
-    """How the table's numbers were made, and from which runs."""
-    records, configuration = study.records, study.configuration
-    seeds = sorted({record.seed for record in records})
-    notes = [
-        f"Made by `python -m scripts.report study={study.name}{' scale=quick' * study.quick}` from "
-        f"{len(records)} runs, seeds {', '.join(map(str, seeds))}.",
-        f"Protocol {configuration.protocol}: {configuration.environment.id}, "
-        f"{configuration.total_steps:,} steps, {study.scale} scale.",
-        "Final score: mean return of a run's last 100 training episodes. IQM: interquartile mean "
-        "over seeds. Area under curve: mean of the training return over all steps.",
-        f"In brackets: 95% stratified bootstrap percentile intervals, {RESAMPLES:,} resamples of "
-        "the seeds.",
-    ]
-    if min(map(len, study.arms.values())) < MINIMUM_SEEDS:
-        notes.append(f"[-]: fewer than {MINIMUM_SEEDS} seeds, too few for an interval.")
-    if diverged := sum(record.diverged for record in records):
-        notes.append(
-            f"Diverged runs: {diverged}. They count with the score that they had when they "
-            "stopped, and their curves keep the last value to the end."
+def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
+    """The studies in the report's order: the paper's, then ours by name."""
+    order = [*PAPER_STUDIES]
+    return [
+        Section(
+            study,
+            format_rows(summarize(study)),
+            notes(study),
+            [figure for figure in drawn if figure.folder.parent == study.folder],
         )
-    if silent := sum(record.final_score is None for record in records):
-        floor = lowest_return(study)
-        counted = "not known" if np.isnan(floor) else _score(floor)
-        notes.append(
-            f"Runs in which no episode ended: {silent}. They count with the lowest value that any "
-            f"curve of the study has: {counted}."
+        for study in sorted(
+            studies,
+            key=lambda study: (
+                order.index(study.name) if study.name in order else len(order),
+                study.name,
+            ),
         )
+    ]
+
+
+def context(
+    results: Path, studies: list[Study], drawn: list[Drawn], claims: list[Claim]
+) -> dict[str, Any]:
+    """What the templates show."""
+    records = unique([record for study in studies for record in study.records])
     provenance = [record.provenance for record in records]
-    packages = dict.fromkeys(name for origin in provenance for name in origin.versions)
-    notes += [
-        "Code: " + _distinct(_commit(origin.git) for origin in provenance) + ".",
-        "Ran with "
-        + ", ".join(
-            f"{name} {_distinct(origin.versions.get(name) for origin in provenance)}"
-            for name in packages
-        )
-        + f"; on {_distinct(origin.cpu.model for origin in provenance)}.",
-    ]
-    return notes
-
-
-def _commit(git: Git) -> str | None:
-    return git.commit and git.commit[:7] + " with uncommitted changes" * bool(git.dirty)
-
-
-def _distinct(values: Iterable[str | None]) -> str:
-    return " or ".join(sorted({value or "unknown" for value in values}))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_report(study: Study, console: Console) -> None:
-    """Writes the study's tables and figures, and prints the table and their paths."""
-    summary = summarize(study)
-    files = {
-        "table.csv": summary.to_csv(index=False, lineterminator="\n").encode(),
-        "table.md": to_markdown(study, summary).encode(),
+    theory = load_theory(results)
+    return {
+        "claims": claims,
+        "headings": list(HEADINGS.values()),
+        "overview": next((figure for figure in drawn if figure.name == "overview"), None),
+        "sections": sections(studies, drawn),
+        "theory": None if theory is None else theory_table(theory),
+        "theory_summary": theory and theory["summary"],
+        "theory_figures": [f for f in drawn if f.folder.parent == results / "theory"],
+        "runs": records,
+        "hours": sum(record.timing.wall_seconds for record in records) / 3600,
+        "versions": {
+            name: count(origin.versions.get(name) for origin in provenance)
+            for name in dict.fromkeys(name for origin in provenance for name in origin.versions)
+        },
+        "processors": count(origin.cpu.model for origin in provenance),
+        "commits": count(
+            origin.git.commit
+            and origin.git.commit[:7] + " with uncommitted changes" * bool(origin.git.dirty)
+            for origin in provenance
+        ),
+        "diverged": [record for record in records if record.diverged],
+        "silent": [record for record in records if record.final_score is None],
     }
-    figures = {
-        "learning_curves": learning_curves(study),
-        "score_against_alpha": score_against_alpha(study),
-    }
-    for name, figure in figures.items():
-        if figure is not None:
-            files[f"figures/{name}.png"] = render(figure, "png")
-            files[f"figures/{name}.pdf"] = render(figure, "pdf")
 
-    warning = quick_warning(study) if study.quick else None
-    table = Table(title=study.name, caption=warning, box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name, heading in HEADINGS.items():
-        justify: Literal["left", "right"] = "left" if name == "arm" else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
-    for cells in format_rows(summary):
-        table.add_row(*cells)
-    for name, content in files.items():
-        write(study.folder / name, content)
-    console.print(table)
-    for name in files:
-        console.print(study.folder / name, soft_wrap=True)
+
+def unique(records: list[Record]) -> list[Record]:
+    """The runs without those that another study shares, by study, arm and seed."""
+    return list({record.identity: record for record in records}.values())
+
+
+def count(values: Any) -> str:
+    """Distinct values and how many runs have each, the most frequent first."""
+    counts = Counter(value or "unknown" for value in values)
+    if len(counts) == 1:
+        return str(*counts)
+    return ", ".join(f"{value} ({number:,} runs)" for value, number in counts.most_common())
+
+
+def code(text: str) -> Markup:
+    """Escapes a text; what stands between backticks becomes code."""
+    parts = str(text).split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )
+
+
+def cell(text: object) -> str:
+    """A text that cannot leave its cell of a Markdown table, nor become HTML."""
+    return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
+
+
+def inline_svg(figure: Drawn) -> Markup:
+    """The figure's SVG as an element of an HTML page.
+
+    Coordinates are rounded to a hundredth of a point, identifiers are made unique to the figure
+    and those that nothing refers to are dropped.
+    """
+    svg = figure.path(".svg").read_text()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r' d="[^"]*"',
+        lambda path: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", path[0]),
+        svg,
+    )
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    prefix = f"{figure.folder.parent.name}-{figure.name}-"
+    svg = re.sub(
+        r' id="([^"]*)"', lambda name: f' id="{prefix}{name[1]}"' if name[1] in used else "", svg
+    )
+    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}", svg)
+    svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
+    svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
+    svg = re.sub(r"\s*\n\s*", "\n", svg)
+    label = escape(figure.title)
+    # matplotlib has escaped all text in its SVG
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def render_report(name: str, values: dict[str, Any]) -> str:
+    """A template of ``scripts/templates`` with the values, everything escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg, "number": number_text}
+    return environment.get_template(name).render(values)
+
+
+def write_report(results: Path) -> list[Path]:
+    """Writes tables, figures and the report; returns the paths of the latter.
+
+    Raises:
+        RecordError: If records cannot be used.
+        SettingsError: If there are none.
+    """
+    folders = study_folders(StudySettings(results=str(results)))
+    studies = [load_study(folder) for folder in folders]
+    for study in studies:
+        write_table(study)
+    drawn = draw_all(FigureSettings(results=str(results)))
+    paper_scale = [study for study in studies if not study.quick]
+    values = context(results, paper_scale, drawn, write_claims(results))
+    pages = {"report.html": "report.html.j2", "README.md": "report.md.j2"}
+    for name, template in pages.items():
+        write(results / name, render_report(template, values).encode())
+    return [results / name for name in pages]
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code, 2 for a mistake told in one line."""
     try:
-        studies = [load_study(folder) for folder in study_folders(parse(arguments))]
+        settings = parse(ReportSettings, arguments, USAGE)
+        paths = write_report(Path(settings.results))
     except (RecordError, SettingsError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 140  # a pipe has no edge: keep each row on one line
-    for study in studies:
-        write_report(study, console)
+    for path in paths:
+        print(path)
     return 0
 
 

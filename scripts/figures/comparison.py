@@ -1,0 +1,142 @@
+"""Arms compared with Adam: by the whole distribution of their scores, and run against run."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts import statistics
+from scripts.figures.plot import COLUMN, GREY, INK, Plot, Size, caption, looks, numbers, title
+from scripts.records import Study
+from scripts.statistics import arms_of, interval_estimates
+
+POINTS = 101
+
+
+def performance_profile(study: Study) -> Plot | None:
+    """Share of an arm's runs that score more than a return, against that return.
+
+    Returns:
+        The figure; ``None`` if no run has a score.
+    """
+    arms = arms_of(study)
+    scores = np.concatenate([arm.scores for arm in arms])
+    if np.isnan(scores).any():
+        return None
+    margin = 0.03 * (np.ptp(scores) or 1.0)
+    taus = np.linspace(scores.min() - margin, scores.max() + margin, POINTS)
+    estimates = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
+    data = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "arm": name,
+                    "score": taus,
+                    "share": estimate.value,
+                    "low": float("nan") if estimate.low is None else estimate.low,
+                    "high": float("nan") if estimate.high is None else estimate.high,
+                }
+            )
+            for name, estimate in estimates.items()
+        ],
+        ignore_index=True,
+    )
+    styles = looks(arms)
+
+    def draw(size: Size) -> Figure:
+        figure = Figure(figsize=(size.width, 3.4 if size is COLUMN else 2.8))
+        axes = figure.add_subplot()
+        for name, own in data.groupby("arm", sort=False):
+            look = styles[str(name)]
+            axes.step(
+                own["score"],
+                own["share"],
+                where="post",
+                color=look.color,
+                linestyle=look.linestyle,
+                label=look.label,
+            )
+            if name == "adam" and own["low"].notna().all():
+                axes.fill_between(
+                    own["score"],
+                    own["low"],
+                    own["high"],
+                    step="post",
+                    color=look.color,
+                    alpha=0.09,
+                    linewidth=0,
+                )
+        axes.margins(x=0)
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.set_xlabel("Final score τ")
+        axes.set_ylabel("Runs that score more than τ")
+        if size is COLUMN:
+            figure.legend(loc="outside lower left", ncols=3)
+        else:
+            figure.legend(loc="outside right upper")
+        title(figure, study)
+        return figure
+
+    marks = "Lines: share of an arm's runs with a final score above τ; grey band: Adam's interval."
+    text = caption(study, "performance_profile", marks)
+    return Plot("performance_profile", "Performance profile", text, data, draw)
+
+
+def probability_of_improvement(study: Study) -> Plot | None:
+    """Probability that a run of an arm scores more than one of Adam.
+
+    Returns:
+        The figure; ``None`` without Adam, without another arm, or if a run has no score.
+    """
+    arms = arms_of(study)
+    adam = next((arm for arm in arms if arm.name == "adam"), None)
+    shown = [arm for arm in arms if arm is not adam]
+    if adam is None or not shown or any(np.isnan(arm.scores).any() for arm in arms):
+        return None
+    data = pd.DataFrame(
+        {"arm": arm.name, "seeds": len(arm.records), "adam_seeds": len(adam.records)}
+        | numbers(
+            interval_estimates(statistics.probability_of_improvement, arm.scores, adam.scores)
+        )
+        for arm in shown
+    )
+    styles = looks(arms)
+
+    def draw(size: Size) -> Figure:
+        figure = Figure(figsize=(size.width, 0.2 * len(data) + 0.95))
+        axes = figure.add_subplot()
+        for position, (_, row) in enumerate(data.iterrows()):
+            color = styles[row["arm"]].color
+            if pd.notna(row["low"]):
+                axes.hlines(position, row["low"], row["high"], color=color, linewidth=1.8)
+            axes.plot(
+                row["value"],
+                position,
+                color=color,
+                marker="o",
+                markersize=5.5,
+                markeredgecolor="white",
+                markeredgewidth=0.7,
+            )
+        axes.axvline(0.5, color=INK, linewidth=0.8, zorder=1.5)
+        axes.text(
+            0.49, 1.01, "Adam better", ha="right", color=GREY, transform=axes.get_xaxis_transform()
+        )
+        axes.text(0.51, 1.01, "better than Adam", color=GREY, transform=axes.get_xaxis_transform())
+        axes.set_yticks(range(len(data)), [styles[name].label for name in data["arm"]])
+        axes.set_ylim(len(data) - 0.5, -0.5)
+        axes.set_xlim(-0.02, 1.02)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.set_xlabel("Probability that a run scores more than one of Adam")
+        title(figure, study)
+        return figure
+
+    marks = (
+        "Dots: share of all pairs of an arm's and Adam's runs in which the arm's final score is "
+        "higher, a tie counting half; bars: its interval."
+    )
+    text = caption(study, "probability_of_improvement", marks)
+    return Plot(
+        "probability_of_improvement", "Probability of improvement over Adam", text, data, draw
+    )

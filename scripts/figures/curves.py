@@ -1,0 +1,130 @@
+"""Learning curves: a small panel for each arm, with Adam in every one."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from scripts.figures.plot import GREY, Look, Plot, Size, caption, looks, panels, title
+from scripts.records import Study
+from scripts.statistics import (
+    Arm,
+    Estimate,
+    FloatArray,
+    aggregate_iqm,
+    arms_of,
+    interval_estimates,
+    lowest_return,
+)
+
+POINTS = 50
+"""Points of a drawn curve; each is the mean of the record's cells that it covers."""
+CROSS: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "X",
+    "markersize": 6,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.6,
+    "zorder": 5,
+}
+"""A diverged run."""
+
+
+def coarse(steps: FloatArray, curves: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Curves of at most `POINTS` points: the ends of the blocks of cells and their mean returns.
+
+    Args:
+        steps: Upper edges of the cells, shape (cells,).
+        curves: Shape (seeds, cells).
+    """
+    starts = np.arange(0, len(steps), -(-len(steps) // POINTS))
+    widths = np.diff([*starts, len(steps)])
+    return steps[starts + widths - 1], np.add.reduceat(curves, starts, axis=1) / widths
+
+
+def curve_data(arms: list[Arm]) -> pd.DataFrame:
+    """The curve of each arm: interquartile mean over seeds with its pointwise interval."""
+    frames = []
+    for arm in arms:
+        steps, curves = coarse(np.array(arm.records[0].curve.step), arm.curves)
+        estimate = interval_estimates(aggregate_iqm, curves)
+        frames.append(
+            pd.DataFrame(
+                {"arm": arm.name, "seeds": len(arm.records), "step": steps} | _columns(estimate)
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _columns(estimate: Estimate) -> dict[str, FloatArray | float]:
+    return {
+        "value": estimate.value,
+        "low": float("nan") if estimate.low is None else estimate.low,
+        "high": float("nan") if estimate.high is None else estimate.high,
+    }
+
+
+def draw_curve(
+    axes: Axes, data: pd.DataFrame, arm: Arm, look: Look, *, band: float = 0.2, width: float = 1.3
+) -> None:
+    """Draws one arm's curve from the data, its interval as a band and its diverged runs."""
+    own = data[data["arm"] == arm.name]
+    if own["low"].notna().any():
+        axes.fill_between(
+            own["step"], own["low"], own["high"], color=look.color, alpha=band, linewidth=0
+        )
+    axes.plot(
+        own["step"],
+        own["value"],
+        color=look.color,
+        linestyle=look.linestyle,
+        linewidth=width,
+        label=look.label,
+    )
+    stops = [record.steps for record in arm.records if record.diverged]
+    axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
+
+
+def step_axis(axes: Axes, study: Study) -> None:
+    """Environment steps from 0 to the end, with few ticks."""
+    axes.set_xlim(0, study.configuration.total_steps)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def learning_curves(study: Study) -> Plot:
+    """Training return against environment steps, each arm beside Adam."""
+    arms = arms_of(study)
+    data = curve_data(arms)
+    styles = looks(arms)
+    adam = [arm for arm in arms if arm.name == "adam"]
+    shown = [arm for arm in arms if arm.name != "adam"] or adam
+
+    def draw(size: Size) -> Figure:
+        figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
+        for axes, arm in zip(grid, shown, strict=True):
+            for other in adam:
+                if other is not arm:
+                    draw_curve(axes, data, other, styles["adam"], band=0.1, width=0.9)
+            draw_curve(axes, data, arm, styles[arm.name])
+            step_axis(axes, study)
+            axes.yaxis.set_major_formatter("{x:,g}")
+            axes.set_title(styles[arm.name].label, color=styles[arm.name].color)
+            axes.tick_params(labelbottom=axes in lowest)
+        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and shown != adam))
+        figure.supylabel("Return in training")
+        title(figure, study)
+        if np.isnan(lowest_return(study)):
+            grid[0].text(0.5, 0.5, "no episode ended", transform=grid[0].transAxes, color=GREY)
+        return figure
+
+    cells = -(-len(study.records[0].curve.step) // POINTS)
+    marks = (
+        "Lines: interquartile mean over seeds; bands: its pointwise interval; black, in every "
+        f"panel: Adam; each point is the mean over {cells} cells of a record's curve."
+    )
+    text = caption(study, "learning_curves", marks, "Crosses: where a run diverged.")
+    return Plot("learning_curves", "Return during training", text, data, draw)

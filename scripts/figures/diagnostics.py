@@ -1,0 +1,104 @@
+"""What the updates were like: how far tanh saturates, and how large each tensor's step is."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from scripts.figures.curves import step_axis
+from scripts.figures.plot import Plot, Size, caption, looks, panels, title
+from scripts.records import Study
+from scripts.statistics import Arm, arms_of
+
+FLOOR = 1e-12
+"""Smaller updates than this are drawn here, as a logarithmic axis has no 0."""
+
+
+def saturated_share(study: Study) -> Plot | None:
+    """Share of saturated elements over all tensors against steps, a line for each alpha."""
+    arms = [arm for arm in arms_of(study) if arm.alpha is not None]
+    data = _tensor_data(arms, "saturated_share")
+    if data.empty:
+        return None
+    # A study's tensors weigh the same: their sizes are not in the records.
+    lines = data.groupby(["arm", "step"], sort=False)["value"].mean().reset_index()
+    styles = looks(arms_of(study))
+
+    def draw(size: Size) -> Figure:
+        figure = Figure(figsize=(size.width, 2.4))
+        axes = figure.add_subplot()
+        for arm, own in lines.groupby("arm", sort=False):
+            look = styles[str(arm)]
+            axes.plot(own["step"], own["value"], color=look.color, marker=".", label=look.label)
+        step_axis(axes, study)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axes.set_xlabel("Environment steps")
+        axes.set_ylabel("Saturated elements")
+        figure.legend(loc="outside right upper")
+        title(figure, study)
+        return figure
+
+    marks = (
+        "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean "
+        "over tensors and seeds."
+    )
+    text = caption(study, "saturated_share", marks)
+    return Plot("saturated_share", "Saturated elements of AlphaGrad's updates", text, data, draw)
+
+
+def update_size(study: Study) -> Plot | None:
+    """Root mean square of each tensor's updates against steps, a panel for each arm."""
+    arms = arms_of(study)
+    data = _tensor_data(arms, "update_rms")
+    if data.empty:
+        return None
+    styles = looks(arms)
+    shown = list(data["arm"].unique())
+    tensors = list(data["tensor"].unique())
+    kinds = {tensor: ("-" if tensor.endswith("weight") else ":") for tensor in tensors}
+
+    def draw(size: Size) -> Figure:
+        figure, grid, lowest = panels(size, len(shown), 1.25, sharex=True, sharey=True)
+        for axes, arm in zip(grid, shown, strict=True):
+            for tensor, own in data[data["arm"] == arm].groupby("tensor", sort=False):
+                axes.plot(
+                    own["step"],
+                    np.maximum(own["value"], FLOOR),
+                    color=styles[arm].color,
+                    linestyle=kinds[str(tensor)],
+                    linewidth=0.7,
+                    alpha=0.8,
+                )
+            step_axis(axes, study)
+            axes.set_yscale("log")
+            axes.set_title(styles[arm].label, color=styles[arm].color)
+            axes.tick_params(labelbottom=axes in lowest)
+        figure.supxlabel("Environment steps")
+        figure.supylabel("Root mean square")
+        title(figure, study)
+        return figure
+
+    marks = (
+        f"Lines: the policy's {len(tensors)} tensors, solid for weights and dotted for biases and "
+        "the rest, mean over seeds of the root mean square of one update."
+    )
+    text = caption(study, "update_size", marks)
+    return Plot("update_size", "Size of each tensor's updates", text, data, draw)
+
+
+def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
+    """Mean over seeds of a diagnostic, by arm, tensor and step; empty if no record has it."""
+    rows = [
+        {"arm": arm.name, "tensor": tensor, "step": step, "value": value}
+        for arm in arms
+        for record in arm.records
+        if record.diagnostics is not None
+        for tensor, found in record.diagnostics.tensors.items()
+        for step, value in zip(
+            record.diagnostics.step, getattr(found, quantity) or (), strict=False
+        )
+        if value is not None
+    ]
+    if not rows:
+        return pd.DataFrame()
+    groups = pd.DataFrame(rows).groupby(["arm", "tensor", "step"], sort=False)["value"]
+    return groups.agg(seeds="size", value="mean").reset_index()

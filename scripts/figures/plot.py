@@ -1,0 +1,245 @@
+"""What all figures share: sizes, the look of an arm, captions, and how a figure becomes files.
+
+Adam is black, its other learning rates greys, and alpha a ramp from dark to light, so that the
+order of the arms survives colour blindness and a black-and-white printer.
+"""
+
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scripts.files import write
+from scripts.records import Study
+from scripts.statistics import (
+    CONFIDENCE_LEVEL,
+    MINIMUM_SEEDS,
+    RESAMPLES,
+    Arm,
+    Estimate,
+    lowest_return,
+)
+
+STYLE = Path(__file__).with_name("alphagrad.mplstyle")
+INK, GREY, ALERT = "#000000", "#555555", "#B34700"
+OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, for arms that are neither Adam nor of the alpha sweep."""
+
+Color = str | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A width in a paper, in inches, and how many panels fit into it side by side."""
+
+    width: float
+    columns: int
+
+
+PAGE = Size(6.75, 3)
+COLUMN = Size(3.25, 2)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure that can be drawn at any size.
+
+    Attributes:
+        name: Of its files, and of the figure on the command line.
+        title: What it shows, in a few words.
+        caption: What is needed to read it and to make it again.
+        data: The numbers that are drawn.
+        draw: Draws it at a size.
+    """
+
+    name: str
+    title: str
+    caption: str
+    data: pd.DataFrame
+    draw: Callable[[Size], Figure]
+
+    def figure(self, size: Size) -> Figure:
+        """The figure at a size, in the style of all figures."""
+        with matplotlib.style.context(STYLE):
+            return self.draw(size)
+
+
+def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
+    """The figure as a file's bytes, which depend on nothing but it and the library versions."""
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    buffer = io.BytesIO()
+    with matplotlib.style.context(STYLE):
+        background = "none" if kind == "svg" else "auto"  # the page shows through, dark or light
+        figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=background)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as files: what `save` has written.
+
+    Attributes:
+        folder: Where they are.
+        name: How their names begin.
+        title: What the figure shows, in a few words.
+        caption: What is needed to read it and to make it again.
+    """
+
+    folder: Path
+    name: str
+    title: str
+    caption: str
+
+    ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
+
+    def path(self, ending: str) -> Path:
+        """The file that ends so, one of `ENDINGS`."""
+        return self.folder / f"{self.name}{ending}"
+
+
+def save(plot: Plot, folder: Path) -> Drawn:
+    """Writes the figure with its data and caption.
+
+    The files are the PNG, the SVG and the PDF of a page's width, the PDF of a column's, the CSV of
+    what is drawn, and the caption.
+    """
+    drawn = Drawn(folder, plot.name, plot.title, plot.caption)
+    page = plot.figure(PAGE)
+    csv = plot.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    files = (
+        render(page, "png"),
+        render(page, "svg"),
+        render(page, "pdf"),
+        render(plot.figure(COLUMN), "pdf"),
+        csv.encode(),
+        f"{plot.title}. {plot.caption}\n".encode(),
+    )
+    for ending, content in zip(Drawn.ENDINGS, files, strict=True):
+        write(drawn.path(ending), content)
+    return drawn
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn in every figure of its study."""
+
+    label: str
+    color: Color
+    linestyle: str = "-"
+
+
+def looks(arms: Iterable[Arm]) -> dict[str, Look]:
+    """A look for each arm, by its name: Adam's, one of the ramp's, or one of the others'."""
+    arms = list(arms)
+    sweep = sum(arm.alpha is not None for arm in arms)
+    tuned = sum(arm.family == "adam" for arm in arms if arm.name != "adam")
+    ramp = iter(mpl.colormaps["plasma"](np.linspace(0.08, 0.86, sweep)))
+    greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.4, tuned)))
+    others = itertools.cycle(OTHERS)
+    found = {}
+    for arm in arms:
+        if arm.name == "adam":
+            look = Look("Adam", INK)
+        elif arm.alpha is not None:
+            look = Look(f"α = {arm.alpha:g}", tuple(next(ramp)))
+        elif arm.family == "adam":
+            look = Look(f"Adam, lr {arm.learning_rate:g}", tuple(next(greys)), "--")
+        else:
+            look = Look(arm.name, next(others), "--")
+        found[arm.name] = look
+    return found
+
+
+def heading(study: Study) -> str:
+    """The study's name over a figure; at quick scale also that it is no evidence."""
+    name = f"{study.name}: {study.configuration.environment.id}"
+    if study.quick:
+        name += f", quick scale: {study.configuration.total_steps:,} steps, not evidence"
+    return name
+
+
+def title(figure: Figure, study: Study) -> None:
+    """Sets the heading over a figure, in a colour that warns if it is no evidence."""
+    figure.suptitle(heading(study), x=0.01, ha="left", color=ALERT if study.quick else INK)
+
+
+def caption(study: Study, name: str, marks: str, diverged: str = "") -> str:
+    """What stands below a figure: marks, protocol, runs, seeds, interval and command.
+
+    Args:
+        study: The study.
+        name: The figure's.
+        marks: What lines, dots, bars and bands are.
+        diverged: How diverged runs are marked, told only if there are any.
+    """
+    configuration = study.configuration
+    seeds = Counter(len(records) for records in study.arms.values())
+    counts = " or ".join(map(str, sorted(seeds)))
+    text = [marks]
+    if diverged and any(record.diverged for record in study.records):
+        text.append(diverged)
+    text.append(
+        f"{study.name} at {study.scale} scale ({configuration.environment.id}, "
+        f"{configuration.total_steps:,} steps): {len(study.records)} runs, {len(study.arms)} arms, "
+        f"{counts} {'seed' if counts == '1' else 'seeds'} each."
+    )
+    if np.isnan(lowest_return(study)):
+        text.append("No episode ended in any run.")
+    interval = (
+        f"Intervals: {CONFIDENCE_LEVEL:.0%} stratified bootstrap, {RESAMPLES:,} resamples of the "
+        "seeds"
+    )
+    if min(seeds) < MINIMUM_SEEDS:
+        interval += f"; none with fewer than {MINIMUM_SEEDS} seeds"
+    scale = " scale=quick" * study.quick
+    text += [interval + ".", command(f"study={study.name}{scale} name={name}")]
+    return " ".join(text)
+
+
+def command(arguments: str) -> str:
+    """The sentence that says how to draw a figure again."""
+    return f"Drawn by `python -m scripts.figures {arguments}`."
+
+
+def numbers(estimate: Estimate) -> dict[str, float]:
+    """A scalar estimate as the columns ``value``, ``low`` and ``high``; NaN where there is none."""
+    nan = float("nan")
+    return {
+        "value": float(estimate.value),
+        "low": nan if estimate.low is None else float(estimate.low),
+        "high": nan if estimate.high is None else float(estimate.high),
+    }
+
+
+def panels(
+    size: Size, count: int, height: float, **settings: Any
+) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A grid of panels, as wide as the size allows.
+
+    Args:
+        size: Width of the figure.
+        count: How many panels.
+        height: Of one row, in inches.
+        **settings: For ``Figure.subplots``.
+
+    Returns:
+        The figure, its panels, and those of them that no other one lies below.
+    """
+    columns = min(size.columns, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(size.width, rows * height + 0.6))
+    grid = list(figure.subplots(rows, columns, squeeze=False, **settings).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    grid = grid[:count]
+    return figure, grid, grid[-columns:]

@@ -1,0 +1,187 @@
+"""The theory's figures: gradient norms below their bounds, and where a step must shrink."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from scripts.figures.plot import COLUMN, GREY, INK, OTHERS, Plot, Size, command, panels
+from scripts.records import RecordError
+
+MEASURED, BOUND = OTHERS[1], OTHERS[0]
+
+
+def load_theory(results: Path) -> dict[str, Any] | None:
+    """The newest record of ``python -m experiments.theory``; ``None`` if there is none.
+
+    Raises:
+        RecordError: If it cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    for path in sorted((results / "theory").glob("*.json")):
+        try:
+            found.append(json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{path}: {error}") from error
+    return max(found, key=lambda record: str(record["provenance"]["finished"]), default=None)
+
+
+def theory_table(record: dict[str, Any]) -> pd.DataFrame:
+    """A row for each function: its cases, the largest share of a bound, and the slopes' range."""
+    rows = []
+    for function, series in _by_function(record).items():
+        shares = [
+            measured / bound
+            for row in series
+            for measured, bound in zip(row["min_gradient_norm"], row["bound"], strict=True)
+        ]
+        slopes = [row["slope"] for row in series if row["slope"] is not None]
+        rows.append(
+            {
+                "function": function,
+                "cases": len(shares),
+                "below_bound": sum(sum(row["below_bound"]) for row in series),
+                "largest_share": max(shares),
+                "slope_low": min(slopes, default=float("nan")),
+                "slope_median": float(np.median(slopes)) if slopes else float("nan"),
+                "slope_high": max(slopes, default=float("nan")),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def gradient_norm_bound(record: dict[str, Any]) -> Plot:
+    """Smallest gradient norm over T steps of size 1/sqrt(T), as measured and as bounded."""
+    functions = _by_function(record)
+    data = pd.DataFrame(
+        {
+            "function": row["function"],
+            "sizes": "x".join(map(str, row["sizes"])),
+            "alpha": row["alpha"],
+            "eps": row["eps"],
+            "steps": steps,
+            "measured": measured,
+            "bound": bound,
+            # Relative to the bound at the first T, all bounds fall along one line.
+            "measured_relative": measured / row["bound"][0],
+            "bound_relative": bound / row["bound"][0],
+        }
+        for row in record["series"]
+        if row["step"] == "1/sqrt(T)"
+        for steps, measured, bound in zip(
+            row["steps"], row["min_gradient_norm"], row["bound"], strict=True
+        )
+    )
+
+    def draw(size: Size) -> Figure:
+        figure, grid, lowest = panels(_four(size), len(functions), 1.7, sharex=True, sharey=True)
+        for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
+            for column, color, label in (
+                ("measured_relative", MEASURED, "measured"),
+                ("bound_relative", BOUND, "bound"),
+            ):
+                for index, (_, line) in enumerate(own.groupby(["sizes", "alpha", "eps"])):
+                    axes.plot(
+                        line["steps"],
+                        line[column].clip(lower=1e-4),
+                        color=color,
+                        linewidth=0.7,
+                        alpha=0.6,
+                        label=None if index else label,
+                    )
+            horizons = np.array(sorted(own["steps"].unique()))
+            axes.plot(
+                horizons,
+                2 * (horizons / horizons[0]) ** -0.5,
+                color=INK,
+                linestyle="--",
+                linewidth=1,
+                label="slope −1/2",
+            )
+            axes.set_title(str(function))
+            _horizon_axes(axes, horizons)
+            axes.tick_params(labelbottom=axes in lowest)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        figure.supxlabel("Steps T, each of size c / √T")
+        figure.supylabel("Smallest gradient norm,\nshare of the bound at the first T")
+        return figure
+
+    summary = record["summary"]
+    caption = (
+        f"Each line is one function, its tensors' sizes, α and ε; both axes are logarithmic and "
+        f"values are drawn from 1e-4 up. Over constant steps too, {summary['below_bound']:,} of "
+        f"{summary['cases']:,} cases lie below the bound, at most at "
+        f"{summary['largest_share']:.0%} of it. The runs are deterministic: no seeds, no "
+        f"intervals. Made by `{record['provenance']['command']}`. "
+        + command("study=theory name=gradient_norm_bound")
+    )
+    title = "Measured gradient norms and their bounds"
+    return Plot("gradient_norm_bound", title, caption, data, draw)
+
+
+def counterexample(record: dict[str, Any]) -> Plot:
+    """f(x) = x^2 / 2 with a constant step, which circles the minimum for ever, and a shrinking."""
+    examples = record["counterexamples"]
+    data = pd.DataFrame(
+        {
+            "alpha": example["alpha"],
+            "steps": steps,
+            "constant": constant,
+            "shrinking": shrinking,
+        }
+        for example in examples
+        for steps, constant, shrinking in zip(
+            example["steps"], example["constant"], example["shrinking"], strict=True
+        )
+    )
+
+    def draw(size: Size) -> Figure:
+        figure, grid, _ = panels(_four(size), len(examples), 1.4, sharex=True, sharey=True)
+        for axes, (alpha, own) in zip(grid, data.groupby("alpha", sort=False), strict=True):
+            axes.plot(own["steps"], own["constant"], color=BOUND, marker=".", label="constant")
+            axes.plot(own["steps"], own["shrinking"], color=MEASURED, marker=".", label="c / √T")
+            axes.set_title(f"α = {alpha:g}")
+            _horizon_axes(axes, own["steps"].to_numpy())
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+        figure.supxlabel("Steps T")
+        figure.supylabel("Gradient norm at the end")
+        return figure
+
+    caption = (
+        "f(x) = x² / 2 from x = lr tanh(α) / 2: a constant step jumps from one side of the minimum "
+        "to the other for ever, and a step of lr / √T does not. Deterministic: no seeds, no "
+        f"intervals. Made by `{record['provenance']['command']}`. "
+        + command("study=theory name=counterexample")
+    )
+    return Plot("counterexample", "Why the step must shrink", caption, data, draw)
+
+
+def _four(size: Size) -> Size:
+    """Four panels side by side on a page, two in a column."""
+    return replace(size, columns=2 if size is COLUMN else 4)
+
+
+def _by_function(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    functions: dict[str, list[dict[str, Any]]] = {}
+    for row in record["series"]:
+        functions.setdefault(row["function"], []).append(row)
+    return functions
+
+
+def _horizon_axes(axes: Axes, horizons: np.ndarray[Any, Any]) -> None:
+    cell = axes.get_subplotspec()
+    assert cell is not None
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(FixedLocator([float(horizon) for horizon in horizons[::2]]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.tick_params(labelleft=cell.is_first_col(), colors=GREY)
