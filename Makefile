@@ -10,7 +10,8 @@ STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
-	plots figure report claims check-records benchmark benchmark-throughput benchmark-tracking \
+	plots figure report claims check-records benchmark benchmark-optimizer benchmark-throughput \
+	benchmark-tracking \
 	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
@@ -86,7 +87,10 @@ video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then 
 	$(RUN) -m experiments.watch runs/video/ppo-* --output results/video/halfcheetah.gif \
 	--size 240 --first 100 --last 180
 
-benchmark: benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+benchmark: benchmark-optimizer benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+
+benchmark-optimizer: setup ## Time the optimizer's step against torch's optimizers
+	$(RUN) -m scripts.benchmark.optimizer
 
 benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
 	for protocol in dqn_cartpole td3_hopper ppo_halfcheetah; do \
