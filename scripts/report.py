@@ -25,7 +25,7 @@ from scripts.figures.theory import load_theory, theory_table
 from scripts.files import write
 from scripts.records import Record, RecordError, Study, load_study
 from scripts.settings import SettingsError, StudySettings, parse, study_folders
-from scripts.tables import HEADINGS, format_rows, notes, summarize, write_table
+from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
 
 USAGE = "python -m scripts.report [results=<folder>]"
 
@@ -123,11 +123,6 @@ def code(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
         for index, part in enumerate(parts)
     )
-
-
-def cell(text: object) -> str:
-    """A text that cannot leave its cell of a Markdown table, nor become HTML."""
-    return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
 
 
 def inline_svg(figure: Drawn) -> Markup:

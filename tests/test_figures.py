@@ -1,10 +1,19 @@
+import io
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from record_fixtures import make_record, write_records
 
-from scripts.figures import learning_curves, render, score_against_alpha
+from scripts.figures import STUDY_FIGURES
+from scripts.figures.__main__ import main
+from scripts.figures.alpha import score_against_alpha, score_by_learning_rate_and_alpha
+from scripts.figures.comparison import probability_of_improvement
+from scripts.figures.curves import learning_curves
+from scripts.figures.diagnostics import saturated_share
+from scripts.figures.plot import COLUMN, PAGE, Drawn, render
 from scripts.records import Study, load_study
 
 
@@ -22,20 +31,82 @@ def texts(figure: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in found).split())
 
 
-def test_a_figure_says_what_it_shows(tmp_path: Path) -> None:
+def crosses(figure: Figure) -> int:
+    lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "X"]
+    return sum(len(line.get_xdata()) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def drawn_twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The figures of the same study, from the command line, in two folders."""
+    folders = []
+    for _ in range(2):
+        results = tmp_path_factory.mktemp("results")
+        write_records(
+            results / "ppo",
+            *(make_record("adam", seed, score=score) for seed, score in enumerate([1, 2, 6])),
+            make_record("alphagrad-alpha1", 0, score=4, saturated=[0.25, 0.5]),
+            make_record("alphagrad-alpha1", 1, score=8, saturated=[0.75, 0.5], diverged_at=400),
+            make_record("alphagrad-alpha10", 0, score=5, saturated=[1.0, 1.0]),
+        )
+        assert main(["study=ppo", f"results={results}"]) == 0
+        folders.append(results / "ppo" / "figures")
+    return folders
+
+
+def test_the_same_records_give_the_same_files(drawn_twice: list[Path]) -> None:
+    first, second = ({path.name: path.read_bytes() for path in d.iterdir()} for d in drawn_twice)
+    names = set(STUDY_FIGURES) - {"score_by_learning_rate_and_alpha"}  # one learning rate
+    assert set(first) == {name + ending for name in names for ending in Drawn.ENDINGS}
+    assert first == second
+    for name, content in first.items():
+        assert b"CreationDate" not in content
+        assert content.startswith(b"\x89PNG") == name.endswith(".png")
+        assert content.startswith(b"%PDF") == name.endswith(".pdf")
+        assert (b"<svg" in content) == name.endswith(".svg")
+
+
+def test_captions_say_how_to_draw_the_figure_again(drawn_twice: list[Path]) -> None:
+    for path in drawn_twice[0].glob("*.txt"):
+        caption = path.read_text()
+        assert "ppo at paper scale (HalfCheetah-v4, 1,000 steps): 6 runs, 3 arms" in caption
+        assert "1 or 2 or 3 seeds each" in caption
+        assert "10,000 resamples of the seeds; none with fewer than 3 seeds." in caption
+        assert f"`python -m scripts.figures study=ppo name={path.stem}`" in caption
+        marked = path.stem == "learning_curves" or path.stem.endswith("against_alpha")
+        assert ("Crosses: " in caption) == marked
+
+
+def test_the_data_are_the_numbers_of_the_records(drawn_twice: list[Path]) -> None:
+    def table(name: str) -> pd.DataFrame:
+        return pd.read_csv(io.BytesIO((drawn_twice[0] / f"{name}.csv").read_bytes()))
+
+    scores = table("score_against_alpha").set_index(["arm", "quantity"])["value"]
+    assert list(scores["adam", "seed"]) == [1, 2, 6]
+    assert scores["adam", "interquartile mean"].item() == 3
+    assert scores["alphagrad-alpha1", "interquartile mean"].item() == 6
+    curves = table("learning_curves").set_index("arm")
+    assert list(curves.loc["adam", "value"]) == [10, 50, 90, 100]
+    better = table("probability_of_improvement").set_index("arm")
+    # Of alpha 1's 4 and 8, the one beats two of Adam's 1, 2 and 6, the other all of them.
+    assert better.loc["alphagrad-alpha1", "value"] == pytest.approx(5 / 6, abs=1e-6)
+    shares = table("saturated_share").set_index("arm")
+    assert list(shares.loc["alphagrad-alpha1", "value"]) == [0.5, 0.5]
+    assert list(shares.loc["alphagrad-alpha1", "seeds"]) == [2, 2]
+
+
+@pytest.mark.parametrize("size", [PAGE, COLUMN])
+def test_a_curve_stands_beside_adam(tmp_path: Path, size: object) -> None:
     arms = ["adam", "alphagrad-alpha3", "sgd"]
-    figure = learning_curves(study(tmp_path, arms, 3))
-    assert figure.axes[0].get_xlabel() == "Environment steps"
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["Adam", r"AlphaGrad, $\alpha$ = 3", "sgd"]
-    for expected in (
-        "ppo: learning curves",
-        "ppo_halfcheetah: HalfCheetah-v4, 1,000 steps; seeds per arm: 3",
-        "95% stratified bootstrap intervals.",
-    ):
+    figure = learning_curves(study(tmp_path, arms, 3)).figure(size)
+    assert [axes.get_title("left") for axes in figure.axes] == ["α = 3", "sgd"]
+    for axes in figure.axes:
+        assert len(axes.lines) >= 2
+        assert len(axes.collections) == 2  # a band for each arm
+    assert figure.bbox_inches.width == size.width
+    for expected in ("ppo: HalfCheetah-v4", "Environment steps (black: Adam)"):
         assert expected in texts(figure)
     assert "not evidence" not in texts(figure)
-    assert len(figure.axes[0].collections) == 3  # a band for each arm
 
 
 def test_few_seeds_quick_scale_and_divergence_are_told(tmp_path: Path) -> None:
@@ -45,48 +116,90 @@ def test_few_seeds_quick_scale_and_divergence_are_told(tmp_path: Path) -> None:
         make_record("alphagrad-alpha3", 0, diverged_at=400, returns=[1, 2, None, None]),
     )
     for draw in (learning_curves, score_against_alpha):
-        figure = draw(load_study(folder))
-        assert "Quick scale: 1,000 steps, not evidence" in texts(figure)
-        assert "none with fewer than 3 seeds" in texts(figure)
-        assert "crosses: diverged runs" in texts(figure)
-        assert not figure.axes[0].collections  # no band, no bars
-        crosses = [line for line in figure.axes[0].lines if line.get_marker() == "X"]
-        assert sum(len(line.get_xdata()) for line in crosses) == 1
+        plot = draw(load_study(folder))
+        figure = plot.figure(PAGE)
+        assert "quick scale: 1,000 steps, not evidence" in texts(figure)
+        assert "ppo at quick scale" in plot.caption
+        assert "1 seed each" in plot.caption
+        assert "none with fewer than 3 seeds" in plot.caption
+        assert f"study=ppo scale=quick name={plot.name}`" in plot.caption
+        assert "Crosses: " in plot.caption
+        assert not any(axes.collections for axes in figure.axes)  # no band, no bars
+        assert crosses(figure) == 1
+        assert plot.data["low"].isna().all()
 
 
 def test_score_against_alpha_has_adams_band_and_a_dot_for_each_seed(tmp_path: Path) -> None:
-    figure = score_against_alpha(
+    plot = score_against_alpha(
         study(tmp_path, ["adam", "alphagrad-alpha1", "alphagrad-alpha10"], 4)
     )
-    sweep, adam = figure.axes
-    assert sweep.get_xscale() == "log"
+    sweep, adam = plot.figure(PAGE).axes
     assert [label.get_text() for label in sweep.get_xticklabels()] == ["1", "10"]
+    assert np.diff(sweep.get_xticks()) == pytest.approx(1)  # a decade
     assert len(sweep.patches) == len(adam.patches) == 1
     dots = [line for line in sweep.lines if line.get_marker() == "o" and line.get_alpha()]
     assert sorted(y for line in dots for y in line.get_ydata()) == [10, 11, 12, 13, 20, 21, 22, 23]
 
 
+def test_a_fair_study_shows_learning_rates(tmp_path: Path) -> None:
+    records = [
+        make_record("adam"),
+        make_record("adam-lr0.003"),
+        make_record("alphagrad-alpha1", score=1),
+        make_record("alphagrad-alpha10", score=2),
+        make_record("alphagrad-fast-alpha1", score=3, learning_rate=0.003),
+        make_record("sgd-lr0.03"),
+    ]
+    records[4]["configuration"]["optimizer"]["_target_"] = "alphagrad"
+    some = load_study(write_records(tmp_path / "ppo_fair", *records))
+    sweep, adam, others = score_against_alpha(some).figure(PAGE).axes
+    assert [label.get_text() for label in adam.get_xticklabels()] == ["0.0003", "0.003"]
+    assert adam.get_xlabel() == "Adam's learning rate"
+    names = [label.get_text() for label in others.get_xticklabels()]
+    assert names == ["alphagrad-fast-alpha1", "sgd-lr0.03"]
+    assert len(sweep.get_xticks()) == 2
+    cells = score_by_learning_rate_and_alpha(some)
+    data = cells.data[["learning_rate", "alpha", "value"]]
+    assert data.to_numpy().tolist() == [[3e-4, 1, 1], [3e-4, 10, 2], [3e-3, 1, 3]]
+    assert {"1.0", "2.0", "3.0"} <= set(texts(cells.figure(PAGE)).split())
+
+
 @pytest.mark.parametrize("arms", [["alphagrad-alpha10"], ["adam"], ["sgd", "rmsprop"]])
 def test_any_set_of_arms_can_be_drawn(tmp_path: Path, arms: list[str]) -> None:
     some = study(tmp_path, arms, 1)
-    assert render(learning_curves(some), "png").startswith(b"\x89PNG")
-    figure = score_against_alpha(some)
-    assert (figure is None) == ("alphagrad-alpha10" not in arms)
-    assert figure is None or len(figure.axes) == 1
+    plots = {name: plot for name, draw in STUDY_FIGURES.items() if (plot := draw(some))}
+    for plot in plots.values():
+        assert render(plot.figure(PAGE), "png").startswith(b"\x89PNG")
+    assert ("score_against_alpha" in plots) == ("alphagrad-alpha10" in arms)
+    assert "black: Adam" not in texts(plots["learning_curves"].figure(PAGE))
+    assert probability_of_improvement(some) is None
+    assert saturated_share(some) is None
 
 
 def test_a_study_without_an_episode_can_be_drawn(tmp_path: Path) -> None:
     records = [make_record(arm, score=None, returns=[None]) for arm in ("adam", "alphagrad-alpha1")]
     some = load_study(write_records(tmp_path / "ppo", *records))
-    for figure in (learning_curves(some), score_against_alpha(some)):
-        render(figure, "png")
-        assert "No episode ended in any run." in texts(figure)
+    for plot in (draw(some) for draw in STUDY_FIGURES.values()):
+        if plot:
+            render(plot.figure(PAGE), "png")
+            assert "No episode ended in any run." in plot.caption
 
 
-@pytest.mark.parametrize("kind", ["png", "pdf"])
-def test_the_same_records_give_the_same_bytes(tmp_path: Path, kind: str) -> None:
-    some = study(tmp_path, ["adam", "alphagrad-alpha10"], 3)
-    first, second = (render(learning_curves(some), kind) for _ in range(2))
-    assert first == second
-    assert b"CreationDate" not in first
-    assert b"Software" not in first
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["name=learning_curve"], "name=learning_curve: should be all or one of overview"),
+        (["study=nope"], "no records in"),
+        (["study=theory"], "study=theory name=all: nothing to draw it from"),
+        (["nmae=overview"], "Key 'nmae' not in"),
+        (["scale=big"], "Invalid value 'big'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main([*arguments, f"results={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("figures: ")
+    assert message in error
+    assert error.count("\n") == 1

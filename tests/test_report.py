@@ -1,142 +1,200 @@
-import csv
 import os
-import subprocess
-import sys
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from record_fixtures import make_record, write_records
+from selenium import webdriver
+from selenium.webdriver.common.by import By
 
-from scripts.records import load_study
-from scripts.report import HEADINGS, format_rows, main, summarize, to_markdown
+from scripts.figures import STUDY_FIGURES
+from scripts.report import main
 
+HOSTILE = "<img src=x onerror=alert(1)>"
 ROOT = Path(__file__).parents[1]
-FILES = [
-    "figures/learning_curves.pdf",
-    "figures/learning_curves.png",
-    "figures/score_against_alpha.pdf",
-    "figures/score_against_alpha.png",
-    "table.csv",
-    "table.md",
-]
 
 
-def written(folder: Path) -> list[str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(str(path.relative_to(folder)) for path in files if path.parent.name != "records")
+class Page(HTMLParser):
+    """Elements of a page: their tags and attributes, and all text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
-def small_study(folder: Path) -> Path:
-    return write_records(
-        folder,
-        *(make_record("adam", seed, score=score) for seed, score in enumerate([1000, 1500, 2600])),
-        make_record("alphagrad-alpha3", 0, score=12.25, returns=[1, 2, 3, 4]),
-        make_record(
-            "alphagrad-alpha3", 1, score=14.25, returns=[3, 4, None, None], diverged_at=500
-        ),
-    )
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with a report: a study of paper scale with a hostile arm, and one of quick scale."""
+    folder = tmp_path_factory.mktemp("repository") / "results"
+    diverged = make_record("alphagrad-alpha1", score=200, diverged_at=400, saturated=[0.2, 0.4])
+    diverged["reason"] = f"train/loss is nan {HOSTILE}"
+    hostile = make_record(HOSTILE, score=3000)
+    hostile["provenance"]["cpu"]["model"] = f"A {HOSTILE} CPU"
+    write_records(folder / "ppo", make_record("adam", score=1000), diverged, hostile)
+    write_records(folder / "ppo-quick", make_record("adam"))
+    shutil.copytree(ROOT / "docs", folder.parent / "docs")
+    assert main([f"results={folder}"]) == 0
+    return folder
 
 
-def test_table_holds_the_values_made_by_hand(tmp_path: Path) -> None:
-    summary = summarize(load_study(small_study(tmp_path / "ppo"))).set_index("arm")
-    adam, alphagrad = summary.loc["adam"], summary.loc["alphagrad-alpha3"]
-    # 1/27 of the resamples of three seeds lies at each end, so the interval is the range.
-    assert list(adam[["final_score_mean", "final_score_mean_low", "final_score_mean_high"]]) == [
-        1700,
-        1000,
-        2600,
-    ]
-    assert adam.final_score_iqm == 1700
-    assert adam.area_under_curve_iqm == (10 + 50 + 90 + 100) / 4
-    assert (adam.seeds, adam.state_bytes, adam.diverged, adam.steps_per_second) == (3, 8000, 0, 501)
-    assert alphagrad.final_score_mean == 13.25
-    assert alphagrad.area_under_curve_iqm == (2.5 + 3.75) / 2
-    assert alphagrad[["final_score_mean_low", "area_under_curve_iqm_high"]].isna().all()
-    assert (alphagrad.seeds, alphagrad.state_bytes, alphagrad.diverged) == (2, 4000, 1)
+@pytest.fixture(scope="module")
+def page(results: Path) -> Page:
+    return Page((results / "report.html").read_text())
 
 
-def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
-    dirty = make_record("sgd", score=None, returns=[None] * 4)
-    dirty["provenance"]["git"]["dirty"] = True
-    dirty["provenance"]["versions"]["torch"] = "2.12.0"
-    study = load_study(write_records(small_study(tmp_path / "ppo"), dirty))
-    assert format_rows(summarize(study))[:2] == [
-        ["adam", "3", *["1,700 [1,000, 2,600]"] * 2, "62.5 [62.5, 62.5]", "8,000", "0", "501"],
-        ["alphagrad-alpha3", "2", "13.2 [-]", "13.2 [-]", "3.1 [-]", "4,000", "1", "500"],
-    ]
-    text = to_markdown(study, summarize(study))
-    for expected in (
-        f"| {' | '.join(HEADINGS.values())} |",
-        "`python -m scripts.report study=ppo` from 6 runs, seeds 0, 1, 2.",
-        "ppo_halfcheetah: HalfCheetah-v4, 1,000 steps, paper scale.",
-        "95% stratified bootstrap percentile intervals, 10,000 resamples",
-        "[-]: fewer than 3 seeds",
-        "Diverged runs: 1.",
-        "Runs in which no episode ended: 1. They count with the lowest value that any curve of the "
-        "study has: 1.0.",
-        "Code: 6eed2d6 or 6eed2d6 with uncommitted changes.",
-        "python 3.11.2, torch 2.12.0 or 2.13.0; on A CPU.",
-    ):
-        assert expected in text
-    assert "Quick" not in text
+def test_everything_is_written(results: Path) -> None:
+    drawn = {path.stem for path in (results / "ppo" / "figures").glob("*.txt")}
+    one_seed_one_rate = {"score_by_learning_rate_and_alpha"}
+    assert drawn == set(STUDY_FIGURES) - one_seed_one_rate
+    assert (results / "figures" / "overview.png").exists()
+    for folder in ("ppo", "ppo-quick"):
+        assert (results / folder / "table.csv").exists()
+        assert (results / folder / "figures" / "learning_curves.pdf").exists()
 
 
-def test_all_studies_of_both_scales_are_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small_study(tmp_path / "ppo")
-    small_study(tmp_path / "ppo-quick")
-    (tmp_path / "dqn" / "records").mkdir(parents=True)
-    assert main(["study=all", f"results={tmp_path}"]) == 0
-    output = capsys.readouterr().out
-    for folder in (tmp_path / "ppo", tmp_path / "ppo-quick"):
-        assert written(folder) == FILES
-        assert all(str(folder / file) in output for file in FILES)
-    assert not written(tmp_path / "dqn")
-    assert "1,700 [1,000, 2,600]" in output
-    assert "Quick scale: 1,000 steps, 5 runs. This is not evidence." in output
-    quick = (tmp_path / "ppo-quick" / "table.md").read_text()
-    assert "Quick scale: 1,000 steps, 5 runs. This is not evidence." in quick
-    assert "study=ppo scale=quick`" in quick
-    with (tmp_path / "ppo" / "table.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["scale"], row["arm"], float(row["final_score_mean"])) for row in rows] == [
-        ("paper", "adam", 1700),
-        ("paper", "alphagrad-alpha3", 13.25),
-    ]
+def test_the_page_needs_nothing_from_elsewhere(results: Path, page: Page) -> None:
+    for tag, attributes in page.elements:
+        assert "src" not in attributes, tag
+        for name in ("href", "xlink:href"):
+            link = attributes.get(name) or "#"
+            assert not re.match(r"[a-z]+:(?!,?$)|//", link.removeprefix("data:")), (tag, link)
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+    assert "@import" not in (results / "report.html").read_text()
+
+
+def test_links_lead_somewhere(results: Path, page: Page) -> None:
+    names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(names) == len(set(names))
+    for tag, attributes in page.elements:
+        link = attributes.get("href") or attributes.get("xlink:href")
+        if link and link.startswith("#"):
+            assert link[1:] in names, (tag, link)
+        elif link and tag == "a":
+            assert (results / link).exists(), link
+    links = re.findall(r"\]\(([^)]+)\)", (results / "README.md").read_text())
+    assert len(links) > 20
+    for link in links:
+        assert (results / link).exists(), link
+
+
+def test_text_from_records_is_escaped(results: Path, page: Page) -> None:
+    assert page.text.count(HOSTILE) >= 4  # tables, failures, processor, a figure's label
+    assert "img" not in {tag for tag, _ in page.elements}
+    assert not any("onerror" in attributes for _, attributes in page.elements)
+    for path in (results / "README.md", results / "ppo" / "table.md"):
+        text = path.read_text()
+        assert "&lt;img" in text
+        if path.name == "README.md":
+            assert "<img" not in text
+
+
+def test_only_paper_scale_is_reported(results: Path, page: Page) -> None:
+    assert "3 runs of 1,000 steps, 3 arms." in page.text
+    assert "Quick scale" not in page.text
+    assert "train/loss is nan" in page.text
+    readme = (results / "README.md").read_text()
+    assert "from 3 runs" in readme
+    assert "alphagrad-alpha1 with seed 0 in HalfCheetah-v4 diverged after 400 steps" in readme
+    for name in STUDY_FIGURES:
+        shown = (results / "ppo" / "figures" / f"{name}.svg").exists()
+        assert (f"ppo/figures/{name}.png" in readme) == shown
+        assert any(a.get("id") == f"ppo-figures-{name}" for _, a in page.elements) == shown
+
+
+def test_the_same_records_give_the_same_bytes(results: Path) -> None:
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    assert main([f"results={results}"]) == 0
+    assert before == {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        ([], "missing mandatory value: study"),
-        (["study=ppo", "studdy=ppo"], "Key 'studdy' not in"),
-        (["study=ppo", "scale=big"], "Invalid value 'big', expected one of [paper, quick]"),
-        (["study=[ppo"], "while parsing"),
-        (["study=ppo"], "no records in"),
-        (["study=all"], "no study in"),
-        (["study=td3", "scale=quick"], "torn.json: Invalid JSON"),
-    ],
+    [([], "no study in"), (["study=ppo"], "Key 'study' not in")],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    if "study=td3" in arguments:
-        (tmp_path / "td3-quick" / "records").mkdir(parents=True)
-        (tmp_path / "td3-quick" / "records" / "torn.json").write_text("{")
     assert main([*arguments, f"results={tmp_path}"]) == 2
     error = capsys.readouterr().err
+    assert error.startswith("report: ")
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_the_command_needs_no_torch(tmp_path: Path) -> None:
-    write_records(tmp_path / "ppo", make_record())
-    code = (
-        "import sys; from scripts.report import main; "
-        f"assert main(['study=ppo', {f'results={tmp_path}'!r}]) == 0; "
-        "assert not {'torch', 'stable_baselines3', 'gymnasium', 'experiments'} & set(sys.modules)"
-    )
-    environment = os.environ | {"PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
-    assert written(tmp_path / "ppo") == [file for file in FILES if "alpha" not in file]
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    driver = shutil.which("chromedriver")
+    if not driver or not shutil.which("chromium"):
+        missing = "needs Debian's chromium and chromium-driver"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-first-run",
+        f"user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -> None:
+    def emulate(command: str, **settings: object) -> None:
+        browser.execute_cdp_cmd(f"Emulation.{command}", settings)
+
+    emulate("setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    emulate("setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.get((results / "report.html").as_uri())
+    assert browser.execute_script("return innerWidth") == 390
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
+
+    emulate("clearDeviceMetricsOverride")
+    figures = browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]")
+    assert len(figures) == len(browser.find_elements(By.TAG_NAME, "figure")) > 5
+    assert all(figure.size["width"] > 300 and figure.size["height"] > 50 for figure in figures)
+    assert all(figure.get_attribute("aria-label") for figure in figures)
+    links = browser.find_elements(By.CSS_SELECTOR, "a[href^='#']")
+    assert len(links) > 3
+    for link in links:
+        assert browser.find_elements(By.ID, link.get_attribute("href").partition("#")[2])
+
+    table = browser.find_element(By.TAG_NAME, "table")
+    heading = table.find_elements(By.CSS_SELECTOR, "thead th")[2]
+    orders = []
+    for _ in range(2):
+        heading.find_element(By.TAG_NAME, "button").click()
+        cells = table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(3)")
+        orders.append((heading.get_attribute("aria-sort"), [cell.text for cell in cells]))
+    scores = ["200.0 [-]", "1,000 [-]", "3,000 [-]"]
+    assert orders == [("ascending", scores), ("descending", scores[::-1])]
+
+    browser.find_element(By.CSS_SELECTOR, ".zoom").click()
+    assert browser.find_elements(By.CSS_SELECTOR, "dialog[open] #stage svg")
+    browser.find_element(By.ID, "close").click()
+    assert browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]") == figures
+    assert browser.get_log("browser") == []
