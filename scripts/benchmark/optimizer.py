@@ -144,7 +144,7 @@ def peak_memory(optimizer: Optimizer) -> int:
 
 def draw(table: pd.DataFrame) -> None:
     """The ratios as bars, one panel for each set of parameters."""
-    plt.style.use(REPOSITORY / "scripts" / "alphagrad.mplstyle")
+    plt.style.use(REPOSITORY / "scripts" / "figures" / "alphagrad.mplstyle")
     figure, axes = plt.subplots(1, len(PARAMETERS), figsize=(11, 4), sharey=True)
     for axis, name in zip(axes, PARAMETERS, strict=True):
         panel = table[table["parameters"] == name].iloc[::-1]
