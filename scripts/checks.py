@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from scripts.records import RecordError
 from scripts.stability import (
@@ -271,7 +271,7 @@ def _state(arms: list[Arm]) -> float:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Series(_Strict):
@@ -280,6 +280,12 @@ class _Series(_Strict):
     min_gradient_norm: list[float]
     bound: list[float]
     slope: float | None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.bound) != len(self.min_gradient_norm):
+            raise ValueError("bound and min_gradient_norm differ in length")
+        return self
 
 
 class _Summary(_Strict):

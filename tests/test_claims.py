@@ -57,3 +57,13 @@ def test_the_committed_results_are_judged(tmp_path: Path) -> None:
     assert main([f"results={results}"]) == 0
     assert answers(results)["theory"] == "reproduced"
     assert all(f"## {claim}\n" in (results / "CLAIMS.md").read_text() for claim in answers(results))
+
+
+def test_a_gain_over_an_adam_that_learned_nothing_is_valid_json(tmp_path: Path) -> None:
+    records = sweep(200.0)
+    for record in records:
+        if record["arm"] == "adam":
+            record["final_score"] = record["curve"]["return_mean"][0]  # untrained
+    write_records(tmp_path / "ppo", *records)
+    assert main([f"results={tmp_path}"]) == 0
+    assert answers(tmp_path)["ppo"] == "reproduced"
