@@ -49,12 +49,12 @@ def test_two_arms_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         outcome = run(
             "train", *common, f"optimizer={optimizer}", f"runs={tmp_path}", WANDB_MODE="offline"
         )
-        assert (outcome.returncode, outcome.stderr) == (0, [])
+        assert (outcome.returncode, outcome.stderr) == (0, "")
     folders = sorted(tmp_path.glob("ppo-*"))
     video = tmp_path / "two.mp4"
     arguments = [*map(str, folders), "--output", str(video), "--last", "20", "--size", "160"]
     outcome = run("watch", *arguments, WANDB_MODE="offline")
-    assert (outcome.returncode, outcome.stderr) == (0, [])
+    assert (outcome.returncode, outcome.stderr) == (0, "")
     assert "returns adam " in outcome.stdout
     assert "alphagrad-alpha1 " in outcome.stdout
     pictures = np.stack(list(imageio.imiter(video)))
