@@ -5,14 +5,16 @@ FRESH ?= 0
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots figure report clean
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots figure report claims check-records benchmark benchmark-throughput benchmark-tracking \
+	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-14s\033[0m %s\n' "$$target" "$$text"; done
+	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-20s\033[0m %s\n' "$$target" "$$text"; done
 
 setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
 
@@ -31,6 +33,12 @@ test-fast: setup ## Run the tests that take less than ten seconds each
 
 test-faults: setup ## Kill workers and parents of small studies, fill a disk, compare every record
 	$(RUN) tests/faults.py --kills 20
+
+test-slurm: setup ## Run studies on a Slurm cluster of two nodes on this machine (Debian, root)
+	@command -v slurmctld >/dev/null || [ -x /usr/sbin/slurmctld ] || \
+	{ echo "installing Debian's slurm-wlm and munge"; apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurm-wlm munge >/dev/null; }
+	CI=true $(RUN) -m pytest tests/slurm
 
 lint: setup ## Check style (ruff) and types (mypy, strict)
 	$(VENV)/bin/ruff check
@@ -60,7 +68,42 @@ figure: setup ## Redraw one figure: NAME=learning_curves (STUDY=ppo, SCALE=paper
 	$(RUN) -m scripts.figures name=$(or $(NAME),all) study=$(or $(STUDY),all) $(if $(filter command line,$(origin SCALE)),scale=$(SCALE))
 
 report: setup ## Write results/report.html and results/README.md, with all tables, figures and verdicts
+	$(RUN) -m scripts.claims
 	$(RUN) -m scripts.report
+
+dashboard: setup ## With a wandb key: save the workspace, print its address; without: see the runs here
+	$(RUN) -m experiments.dashboard
+
+wandb-sync: setup ## Upload to wandb what was logged without a key or a network
+	WANDB_DIR=runs $(VENV)/bin/wandb sync --yes
+
+tensorboard: setup ## Serve the runs that were made with tracking=tensorboard or both
+	$(VENV)/bin/tensorboard --logdir runs/tensorboard
+
+video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then draw results/video
+	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=adam $(VIDEO)
+	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 $(VIDEO)
+	$(RUN) -m experiments.watch runs/video/ppo-* --output results/video/halfcheetah.gif \
+	--size 240 --first 100 --last 180
+
+benchmark: benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+
+benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
+	for protocol in dqn_cartpole td3_hopper ppo_halfcheetah; do \
+		$(RUN) -m scripts.benchmark.throughput protocol=$$protocol || exit; \
+		$(RUN) -m scripts.benchmark.equivalence $$protocol || exit; \
+	done
+	$(RUN) -m scripts.benchmark.figure
+	$(RUN) -m scripts.benchmark.scaling
+
+benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PPO (ten minutes)
+	$(RUN) -m scripts.benchmark.tracking
+
+check-records: setup ## Check that the committed records may stand beside each other
+	$(RUN) -m scripts.check_records
+
+claims: setup ## A verdict for each claim of the paper, from the records: results/CLAIMS.md
+	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick

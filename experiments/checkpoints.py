@@ -9,11 +9,13 @@ import hashlib
 import io
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -62,7 +64,7 @@ class CheckpointFolder:
             if hashlib.sha256(content).hexdigest()[:16] == match[2]:
                 state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
                 return state
-            print(f"{path}: damaged, taking the one before", file=sys.stderr, flush=True)
+            print(f"{path}: damaged, passed over", file=sys.stderr, flush=True)
         return None
 
     def delete(self) -> None:
@@ -79,20 +81,44 @@ class Checkpoint(BaseCallback):
     It has to be the last callback: the others have then done their part at this step, and find
     nothing left to do when the run goes on from here.
 
+    During the training it puts off the signal that Slurm sends before a preemption or a time limit:
+    a checkpoint is saved first, then submitit's handler is called, which requeues the task.
+
     Args:
         save: writes a checkpoint.
         interval: environment steps from one checkpoint to the next.
         seconds: save at least this often, whatever the steps.
+        interrupted: called after such a signal, when the checkpoint has been saved.
     """
 
-    def __init__(self, save: Callable[[], None], interval: int, seconds: float) -> None:
+    SIGNAL = signal.SIGUSR2
+
+    def __init__(
+        self,
+        save: Callable[[], None],
+        interval: int,
+        seconds: float,
+        interrupted: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
         self.save = save
         self.interval = interval
         self.seconds = seconds
+        self.interrupted = interrupted
+        self.signalled = False
+
+    def _put_off(self, number: int, frame: FrameType | None) -> None:
+        self.signalled = True
 
     def _on_training_start(self) -> None:
         self._plan()
+        self.handler = signal.getsignal(self.SIGNAL)
+        if callable(self.handler):
+            signal.signal(self.SIGNAL, self._put_off)
+
+    def _on_training_end(self) -> None:
+        if callable(self.handler):
+            signal.signal(self.SIGNAL, self.handler)
 
     def _plan(self) -> None:
         self.due_step = (self.model.num_timesteps // self.interval + 1) * self.interval
@@ -102,6 +128,11 @@ class Checkpoint(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
+        if self.signalled:
+            self.save()
+            self.interrupted()
+            assert callable(self.handler)
+            self.handler(self.SIGNAL, None)
         if self.model.num_timesteps >= self.due_step or time.monotonic() >= self.due_time:
             self.save()
             self._plan()

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import importlib
 import inspect
 import json
 import os
@@ -41,20 +42,34 @@ class ConfigurationError(ValueError):
 
 
 def check_device(device: str) -> str:
-    """Accept ``auto``, ``cpu``, ``cuda`` and ``cuda:<index>`` where torch finds that GPU."""
-    kind, _, index = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
+    """Accept ``auto``, ``cpu``, ``cuda`` and ``cuda:<index>``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError("must be auto, cpu, cuda or cuda:<index>")
+    return device
+
+
+def require_device(device: str) -> None:
+    """Look for a device; apart from `validate`, since a cluster's GPUs are on other machines.
+
+    Raises:
+        ConfigurationError: if torch does not find it here.
+    """
+    kind, _, index = device.partition(":")
     available = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= available:
-        raise ValueError(f"torch finds {available} CUDA devices here; device=cpu always works")
-    return device
+        raise ConfigurationError(
+            f"device = {device!r}: torch finds {available} CUDA devices here; "
+            "device=cpu always works"
+        )
 
 
 def check_environment_id(environment_id: str) -> str:
     """Accept every id that Gymnasium has registered (or ``module:id``)."""
+    module, _, registered = environment_id.rpartition(":")
     try:
-        gym.spec(environment_id)
+        if module:  # as gym.make does
+            importlib.import_module(module)
+        gym.spec(registered)
     except (gym.error.Error, ImportError) as error:
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (
@@ -120,6 +135,26 @@ class CheckpointConfig:
 
 
 @dataclass
+class TrackingConfig:
+    """Where a run's metrics go beside its ``progress.csv``; no part of its identity.
+
+    Attributes:
+        wandb: to Weights & Biases; online if there is a key, else offline.
+        tensorboard: to TensorBoard.
+        project: wandb's project.
+        entity: wandb's user or team; null is the key's own.
+        group: the study; null is the protocol, or algorithm and environment.
+    """
+
+    __pydantic_config__ = STRICT
+    wandb: bool = True
+    tensorboard: bool = False
+    project: str = "alphagrad"
+    entity: str | None = None
+    group: str | None = None
+
+
+@dataclass
 class TrainConfig:
     """One run.
 
@@ -130,10 +165,12 @@ class TrainConfig:
             keyword arguments, less the learning rate, which is the algorithm's.
         evaluation: see `EvaluationConfig`.
         checkpoint: see `CheckpointConfig`.
+        tracking: see `TrackingConfig`.
         protocol: the protocol's name, or null.
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        keep_model: leave the final model in the run's folder, for ``experiments.watch``.
         runs: the folder that holds the runs' folders.
     """
 
@@ -143,16 +180,18 @@ class TrainConfig:
     optimizer: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     protocol: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
+    keep_model: bool = False
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
         """What determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in ("runs", "protocol", "checkpoint"):
+        for setting in ("runs", "protocol", "checkpoint", "tracking", "keep_model"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
@@ -219,8 +258,8 @@ def validate(composed: DictConfig) -> TrainConfig:
     except MissingMandatoryValue as error:
         raise ConfigurationError(f"{error.full_key} is not set: it has no default") from error
     config: TrainConfig = typed("", TrainConfig, container)
-    _check_target("algorithm", config.algorithm, HYPERPARAMETERS)
-    optimizer_class = _check_target("optimizer", config.optimizer, {})
+    check_target("algorithm", config.algorithm, HYPERPARAMETERS)
+    optimizer_class = check_target("optimizer", config.optimizer, {})
     if "lr" in config.optimizer:
         raise ConfigurationError(
             "optimizer.lr is not a setting: the learning rate is algorithm.learning_rate"
@@ -252,8 +291,12 @@ def typed(setting: str, annotation: Any, value: Any) -> Any:
         raise ConfigurationError(f"{path} = {first['input']!r}: {message}") from error
 
 
-def _check_target(group: str, settings: dict[str, Any], ranges: dict[str, Any]) -> type:
-    """Check the keyword arguments of ``_target_`` by its signature; returns the class."""
+def check_target(group: str, settings: dict[str, Any], ranges: dict[str, Any]) -> type:
+    """Check the keyword arguments of ``_target_`` by its signature; returns the class.
+
+    Raises:
+        ConfigurationError: for the first setting that is wrong.
+    """
     cls: type = typed(f"{group}._target_", ImportString, settings.get("_target_"))
     if not isinstance(settings.get("name"), str):
         raise ConfigurationError(f"{group}.name = {settings.get('name')!r}: should be a label")

@@ -166,13 +166,19 @@ def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecE
     """
     environment = make(config, gamma)
     if config.normalize:
-        normalizer = _normalizer(environment)
-        normalizer.obs_rms = _normalizer(training.envs[0]).obs_rms
-        normalizer.update_running_mean = False
+        freeze_statistics(environment, normalizer(training.envs[0]).obs_rms)
     return VectorEnvironment([lambda: environment])
 
 
-def _normalizer(environment: Environment) -> Normalization:
+def freeze_statistics(environment: Environment, statistics: RunningMeanStd) -> None:
+    """Let a normalised environment read the statistics of another one, without a change."""
+    normalization = normalizer(environment)
+    normalization.obs_rms = statistics
+    normalization.update_running_mean = False
+
+
+def normalizer(environment: Environment) -> Normalization:
+    """The wrapper of a normalised environment that holds its statistics."""
     while not isinstance(environment, Normalization):
         assert isinstance(environment, gym.Wrapper)
         environment = environment.env

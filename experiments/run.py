@@ -4,10 +4,13 @@
 
 - ``config.yaml``: the resolved configuration;
 - ``provenance.json``: versions, CPU, git commit and command;
-- ``status.json``: ``running``, ``completed``, ``diverged`` or ``failed``, and how far;
+- ``status.json``: ``pending`` (in Slurm's queue), ``running``, ``completed``, ``diverged`` or
+  ``failed``, and how far;
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
+- ``wandb.id``: the run's id in Weights & Biases (experiments/tracking.py);
+- ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
@@ -15,9 +18,10 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,7 +33,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from experiments.config import TrainConfig
+from experiments.config import ConfigurationError, TrainConfig
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
@@ -79,24 +83,39 @@ class Run:
 
     Args:
         config: the validated configuration.
-        command: the command that makes this run again.
+        overrides: the Hydra overrides that make this run.
     """
 
-    def __init__(self, config: TrainConfig, command: str) -> None:
+    def __init__(self, config: TrainConfig, overrides: Sequence[str]) -> None:
         self.config = config
+        self.overrides = list(overrides)
         self.identity = config.identity()
         environment = re.sub(r"[^\w.-]", "_", config.environment.id)
         optimizer = config.optimizer["_target_"].rpartition(".")[2].lower()
         name = f"{config.algorithm['name']}-{environment}-{optimizer}-seed{config.seed}"
         self.folder = Path(config.runs) / f"{name}-{self.identity}"
-        self.command = command
         self.started = now()
         self.first_step = 0
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The run's record, if it has finished."""
-        return read_json(self.folder / "record.json")
+        """The run's record, if it has finished; see `read_record`."""
+        return self.read_record(self.folder / "record.json")
+
+    def read_record(self, path: Path) -> dict[str, Any] | None:
+        """The record in a file, or None where there is none.
+
+        Raises:
+            ConfigurationError: if it is of another schema version, or of another run.
+        """
+        record = read_json(path)
+        for field, expected in (("schema_version", SCHEMA_VERSION), ("identity", self.identity)):
+            if record is not None and record.get(field) != expected:
+                raise ConfigurationError(
+                    f"{path}: {field} = {record.get(field)!r}: should be {expected!r}; "
+                    "move the file away to make this run anew"
+                )
+        return record
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -130,7 +149,8 @@ class Run:
         write_text(
             self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
         )
-        here = {"started": self.started, "command": self.command, **provenance()}
+        command = f"python -m experiments.train {shlex.join(self.overrides)}"
+        here = {"started": self.started, "command": command, **provenance()}
         self.provenance = interrupted or here | {"resumed": []}
         if resumption is not None:
             self.provenance["resumed"].append(resumption | here)
@@ -150,6 +170,11 @@ class Run:
             "reason": reason,
         }
         write_json(self.folder / "status.json", content)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has a record or has failed."""
+        return self.record is not None or self.status.get("status") == "failed"
 
     @property
     def status(self) -> dict[str, Any]:

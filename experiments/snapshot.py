@@ -101,7 +101,7 @@ def take(model: BaseAlgorithm) -> Snapshot:
         "python": random.getstate(),
         "numpy": encode(np.random.get_state(legacy=False)),  # noqa: NPY002, the one that SB3 uses
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(model.device)] if model.device.type == "cuda" else [],
     }
 
 
@@ -126,8 +126,8 @@ def put(snapshot: Snapshot, model: BaseAlgorithm) -> bool:
     random.setstate(snapshot["python"])
     np.random.set_state(decode(snapshot["numpy"]))  # noqa: NPY002
     torch.set_rng_state(snapshot["torch"])
-    if snapshot["cuda"]:
-        torch.cuda.set_rng_state_all(snapshot["cuda"])
+    for state in snapshot["cuda"]:  # none or one: the run may go on on another GPU
+        torch.cuda.set_rng_state(state, model.device)
     return complete
 
 

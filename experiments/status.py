@@ -22,7 +22,7 @@ from experiments.run import read_json
 
 STALLED_SECONDS = 120.0
 """A running run that has not reported for this long; an evaluation takes less."""
-STATES = ("completed", "running", "stalled", "diverged", "failed")
+STATES = ("completed", "running", "pending", "stalled", "diverged", "failed")
 
 
 @dataclass(frozen=True)

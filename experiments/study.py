@@ -1,19 +1,16 @@
-"""A study: arms x seeds, less the runs that have a record, each in a process of its own.
+"""A study: arms x seeds, less the runs that have a record, done by a launcher.
 
-python -m experiments.study study=ppo scale=quick
+python -m experiments.study study=ppo scale=quick [launcher=slurm]
 """
 
-import os
 import signal
-import subprocess
 import sys
 import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import hydra
 from hydra import compose
@@ -30,8 +27,9 @@ from experiments.config import (
     typed,
     validate,
 )
-from experiments.run import REPOSITORY, Run, write_json
-from experiments.train import BUSY
+from experiments.launchers import make_launcher
+from experiments.run import Run, write_json
+from experiments.slurm import SlurmError
 
 
 @dataclass
@@ -80,7 +78,8 @@ class StudyRunConfig:
         overrides: further Hydra overrides for every run, as ``overrides=["device=cuda"]``.
         fresh: run again what has a record under ``results``, but not what has one under ``runs``.
         retry: ``failed`` tries again what has failed before; ``none`` leaves it out.
-        workers: runs at a time; null is one for each core that this process may use.
+        launcher: one of ``configs/launcher``; its settings are described in its class.
+        workers: runs at a time; null leaves it to the launcher.
         results: the folder of the records that count.
         runs: the folder of the runs' folders.
     """
@@ -91,6 +90,7 @@ class StudyRunConfig:
     overrides: list[str] = field(default_factory=list)
     fresh: bool = False
     retry: Annotated[str, Field(pattern="^(none|failed)$")] = "none"
+    launcher: dict[str, Any] = field(default_factory=dict)
     workers: Count | None = None
     results: str = "results"
     runs: str = "runs"
@@ -105,20 +105,34 @@ class Member:
 
     Attributes:
         run: the run.
-        overrides: the Hydra overrides that make it.
         record: where its record is published.
     """
 
     run: Run
-    overrides: list[str]
     record: Path
 
-    def publish(self) -> bool:
-        """Copy the run's record to the results, under the study's label; whether there is one."""
+    @property
+    def published(self) -> bool:
+        """Whether the results have its record."""
+        return self.run.read_record(self.record) is not None
+
+    def publish(self, others: dict[str, Path] | None = None) -> bool:
+        """Copy the run's record to the results, under the study's label; whether there is one.
+
+        Args:
+            others: where else its record may lie, by identity: see `recorded`.
+        """
         record = self.run.record
+        if record is None and others and self.run.identity in others:
+            record = self.run.read_record(others[self.run.identity])
         if record is not None:
             write_json(self.record, record | {"arm": self.run.config.optimizer["name"]})
         return record is not None
+
+
+def recorded(results: Path) -> dict[str, Path]:
+    """The records of all studies by the identity that ends their names: studies may share runs."""
+    return {path.stem.rpartition("-")[2]: path for path in sorted(results.glob("*/records/*.json"))}
 
 
 def members(config: StudyRunConfig) -> list[Member]:
@@ -130,9 +144,10 @@ def members(config: StudyRunConfig) -> list[Member]:
     study, quick = config.study, config.scale == "quick"
     arms = study.quick.arms if quick else study.arms
     seeds = study.quick.seeds if quick else study.seeds
-    common = [f"protocol={study.protocol}", f"runs={config.runs}"]
+    name = f"{study.name}-quick" if quick else study.name
+    common = [f"protocol={study.protocol}", f"runs={config.runs}", f"tracking.group={name}"]
     common += (study.quick.overrides if quick else []) + config.overrides
-    folder = Path(config.results) / (f"{study.name}-quick" if quick else study.name) / "records"
+    folder = Path(config.results) / name / "records"
     all_overrides = [arm.split() + common for arm in arms]
     configs = [validate(compose("train", overrides)) for overrides in all_overrides]
     for kind, keys in (
@@ -144,56 +159,10 @@ def members(config: StudyRunConfig) -> list[Member]:
     found = []
     for seed in range(seeds):
         for overrides, arm_config in zip(all_overrides, configs, strict=True):
-            run = Run(replace(arm_config, seed=seed), "")
-            name = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
-            found.append(Member(run, [*overrides, f"seed={seed}"], folder / name))
+            run = Run(replace(arm_config, seed=seed), [*overrides, f"seed={seed}"])
+            file = f"{arm_config.optimizer['name']}-seed{seed}-{run.identity}.json"
+            found.append(Member(run, folder / file))
     return found
-
-
-def run_processes(missing: list[Member], workers: int) -> None:
-    """Do each run in a process of its own, ``workers`` at a time.
-
-    A process that the system kills, for want of memory say, takes no other run with it: the run is
-    marked as failed, and goes on from its last checkpoint when it is tried again. One that another
-    process is at work on is waited for.
-    """
-    waiting = deque(missing)
-    running: list[tuple[Member, subprocess.Popen[bytes]]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running.append(start_process(waiting.popleft()))
-            for member, process in running:
-                code = process.poll()
-                if code == BUSY:  # its process outlived another study's
-                    waiting.append(member)
-                elif code and member.run.status["status"] != "failed":
-                    member.run.fail(f"its process ended with {exit_name(code)}", "")
-            running = [(member, process) for member, process in running if process.poll() is None]
-            time.sleep(0.1)
-    finally:
-        for _, process in running:
-            process.terminate()
-        for _, process in running:
-            process.wait()
-
-
-def start_process(member: Member) -> tuple[Member, "subprocess.Popen[bytes]"]:
-    """Start a run; what it prints goes to ``output.txt`` in its folder."""
-    folder = member.run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    member.run.report("running", 0)
-    command = [sys.executable, "-m", "experiments.train", *member.overrides]
-    with (folder / "output.txt").open("ab") as output:
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-    return member, process
-
-
-def exit_name(code: int) -> str:
-    """An exit code in words."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 class Watch(threading.Thread):
@@ -252,12 +221,13 @@ class Watch(threading.Thread):
         self.unpublished = [member for member in self.unpublished if not member.publish()]
         # A status from before this study began is that of an interrupted run.
         statuses = [member.run.status for member in self.unpublished]
-        statuses = [status for status in statuses if status.get("started", "") >= self.began]
+        statuses = [status for status in statuses if status.get("updated", "") >= self.began]
         count = Counter(status["status"] for status in statuses)
         steps = sum(status["step"] / status["total_steps"] for status in statuses)
         done = self.total - len(self.unpublished)
+        pending = f", {count['pending']} pending" if count["pending"] else ""
         line = (
-            f"{self.label}: {done} of {self.total} runs done, {count['running']} running, "
+            f"{self.label}: {done} of {self.total} runs done, {count['running']} running{pending}, "
             f"{count['failed']} failed"
         )
         return line, (len(self.missing) - len(self.unpublished) + steps) / len(self.missing)
@@ -285,24 +255,28 @@ def run_study(config: StudyRunConfig) -> bool:
     Raises:
         ConfigurationError: for a setting that is wrong.
     """
+    launcher = make_launcher(config.launcher)
     found = members(config)
     label = f"{config.study.name} ({config.scale} scale)"
-    missing = [m for m in found if (config.fresh or not m.record.exists()) and not m.publish()]
+    others = {} if config.fresh else recorded(Path(config.results))
+    missing = [m for m in found if (config.fresh or not m.published) and not m.publish(others)]
     print(f"{label}: {len(found)} runs, {len(found) - len(missing)} of them have a record")
     tried = missing
     if config.retry == "none":
         tried = [member for member in missing if member.run.status.get("status") != "failed"]
     if left_out := len(missing) - len(tried):
         print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
+    runs = [member.run for member in tried]
+    launcher.check(runs)
     if tried:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs as Ctrl-C does
         try:
             with Watch(label, len(found) - left_out, tried):
-                run_processes(tried, config.workers or len(os.sched_getaffinity(0)))
+                launcher.launch(runs, config.workers)
         except KeyboardInterrupt:
             print("interrupted; what has finished is kept, and the same command goes on")
             sys.exit(130)
-        except OSError as error:  # the disk is full, say
+        except (OSError, SlurmError) as error:  # the disk is full, say
             print(f"{error}; what has finished is kept", file=sys.stderr)
             return False
     without = [member.run for member in missing if member.run.record is None]

@@ -5,7 +5,6 @@ python -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimiz
 
 import contextlib
 import os
-import shlex
 import sys
 import traceback
 from typing import Any
@@ -19,11 +18,15 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from stable_baselines3.common.logger import Logger, make_output_format
+from submitit import SlurmJob
+from submitit.core.utils import UncompletedJobError
 
 from experiments.callbacks import Heartbeat
 from experiments.checkpoints import Checkpoint, CheckpointFolder
-from experiments.config import ConfigurationError, exit_on_mistake, validate
+from experiments.config import ConfigurationError, exit_on_mistake, require_device, validate
 from experiments.run import Run, RunBusyError
+from experiments.slurm import QueueWatcher
+from experiments.tracking import Trackers
 from experiments.training import Training
 
 BUSY = os.EX_TEMPFAIL
@@ -66,14 +69,22 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
             run.start(earlier["provenance"], resumption)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
-        model.set_logger(Logger(str(run.folder), [csv]))
-
         heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
-        checkpoint = Checkpoint(save, interval, seconds=60 * config.checkpoint.minutes)
-        with heartbeat:
-            diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
-        record = run.finish(diverged, training.outcome())
+        checkpoint = Checkpoint(
+            save,
+            interval,
+            seconds=60 * config.checkpoint.minutes,
+            interrupted=lambda: run.report("pending", model.num_timesteps),
+        )
+        with Trackers(run) as trackers:
+            model.set_logger(Logger(str(run.folder), [csv, trackers]))
+            with heartbeat:
+                diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
+            if config.keep_model:
+                training.keep_model(run.folder)
+            record = run.finish(diverged, training.outcome())
+            trackers.finish(record)
         if config.checkpoint.keep:
             save()
         else:
@@ -125,8 +136,13 @@ class CheckSweep(Callback):
         """Exit with 2 and one line if a job's configuration is wrong."""
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        slurm = "slurm" in config.hydra.launcher._target_.lower()
         with exit_on_mistake():
-            self.runs = [Run(validate(compose("train", job)), "") for job in jobs]
+            self.runs = [Run(validate(compose("train", job)), job) for job in jobs]
+            if not slurm:  # whose GPUs are on other machines
+                for run in self.runs:
+                    require_device(run.config.device)
+        SlurmJob.watcher = QueueWatcher()
         finished = sum(run.record is not None for run in self.runs)
         print(f"{len(self.runs)} runs, {finished} of them finished before", flush=True)
 
@@ -144,8 +160,9 @@ def composed_run(composed: DictConfig) -> Run:
     Raises:
         ConfigurationError: for a setting that is wrong.
     """
-    overrides = shlex.join(HydraConfig.get().overrides.task)
-    return Run(validate(composed), f"python -m experiments.train {overrides}")
+    config = validate(composed)
+    require_device(config.device)
+    return Run(config, HydraConfig.get().overrides.task)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -166,4 +183,9 @@ def main(composed: DictConfig) -> None:
 
 if __name__ == "__main__":
     with exit_on_mistake():
-        main()
+        try:
+            main()
+        except UncompletedJobError as error:  # a task of Slurm was killed
+            reason = " ".join(str(error).splitlines()[:2])
+            print(f"{reason}; the others go on in Slurm's queue", file=sys.stderr)
+            sys.exit(1)

@@ -1,9 +1,11 @@
 """One training: a model, its environments and what observes them, which can stop and go on."""
 
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -19,6 +21,9 @@ from experiments.callbacks import (
     non_finite_parameter,
 )
 from experiments.config import ConfigurationError, TrainConfig
+
+MODEL = "model.zip"
+STATISTICS = "normalization.npz"
 
 
 class Observers(NamedTuple):
@@ -44,12 +49,12 @@ class Training:
         self.config = config
         gamma = config.algorithm.get("gamma", 0.99)
         try:
-            environment = environments.make_vector(config.environment, gamma)
-            self.model = algorithms.make(config, environment)
+            self.environment = environments.make_vector(config.environment, gamma)
+            self.model = algorithms.make(config, self.environment)
         except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
             raise ConfigurationError(str(error)) from error
         evaluation = Evaluation(
-            environments.make_evaluation(config.environment, gamma, environment),
+            environments.make_evaluation(config.environment, gamma, self.environment),
             points=config.evaluation.points,
             episodes=config.evaluation.episodes,
             total_steps=config.total_steps,
@@ -61,7 +66,7 @@ class Training:
             evaluation,
             Diagnostics(config.total_steps),
         )
-        self.begin = time.perf_counter()
+        self.seconds = 0.0  # of training before an interruption
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, as nested plain data and tensors."""
@@ -80,7 +85,7 @@ class Training:
         same_episodes = snapshot.put(state["snapshot"], self.model)
         for observer, encoded in zip(self.observers, state["observers"], strict=True):
             vars(observer).update(snapshot.decode(encoded))
-        self.begin = time.perf_counter() - state["seconds"]
+        self.seconds = state["seconds"]
         return same_episodes
 
     def learn(self, *callbacks: BaseCallback) -> str | None:
@@ -95,6 +100,7 @@ class Training:
         Raises:
             Exception: whatever else interrupts the training.
         """
+        self.begin = time.perf_counter() - self.seconds
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
@@ -129,6 +135,16 @@ class Training:
                 "steps_per_second": round(self.model.num_timesteps / seconds, 1),
             },
         }
+
+    def keep_model(self, folder: Path) -> None:
+        """Write what `load_policy` reads: SB3's ``model.zip``, and the observations' statistics.
+
+        With several training environments, each with statistics of its own, the first one's count.
+        """
+        self.model.save(folder / MODEL)
+        if self.config.environment.normalize:
+            statistics = environments.normalizer(self.environment.envs[0]).obs_rms
+            np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
 
     def measure_optimizer(self) -> dict[str, int]:
         """Optimized elements, and the bytes of optimizer state that grow with them."""

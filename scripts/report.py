@@ -4,9 +4,10 @@
 
 The tables and figures of every study come first, of both scales. Then ``report.html``, one page
 that needs no network, and ``README.md``, the same for the repository's page, show those of paper
-scale.
+scale, with the verdicts that ``python -m scripts.claims`` has written.
 """
 
+import json
 import re
 import sys
 from collections import Counter
@@ -76,7 +77,7 @@ def context(results: Path, studies: list[Study], drawn: list[Drawn]) -> dict[str
     provenance = [record.provenance for record in records]
     theory = load_theory(results)
     return {
-        "verdicts": None,
+        "claims": load_claims(results),
         "headings": list(HEADINGS.values()),
         "overview": next((figure for figure in drawn if figure.name == "overview"), None),
         "sections": sections(studies, drawn),
@@ -98,6 +99,22 @@ def context(results: Path, studies: list[Study], drawn: list[Drawn]) -> dict[str
         "diverged": [record for record in records if record.diverged],
         "silent": [record for record in records if record.final_score is None],
     }
+
+
+def load_claims(results: Path) -> list[dict[str, Any]]:
+    """What ``python -m scripts.claims`` has written; empty if it was never run."""
+    path = results / "claims.json"
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = json.loads(path.read_text())["claims"]
+    return found
+
+
+def number(value: float) -> str:
+    """A number of a claim: whole, with one decimal from 10 up, with two below."""
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def unique(records: list[Record]) -> list[Record]:
@@ -152,7 +169,7 @@ def inline_svg(figure: Drawn) -> Markup:
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     label = escape(figure.title)
     # matplotlib has escaped all text in its SVG
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))  # noqa: S704
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
 
 def render_report(name: str, values: dict[str, Any]) -> str:
@@ -165,7 +182,7 @@ def render_report(name: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg}
+    environment.filters |= {"code": code, "cell": cell, "number": number, "svg": inline_svg}
     return environment.get_template(name).render(values)
 
 

@@ -12,7 +12,7 @@ What counts:
   the lowest value that any run's curve has in the study, so that failing early never helps an arm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, trim_mean  # type: ignore[import-untyped]
 
-from scripts.records import Record, Study, alpha_of
+from scripts.records import Record, Study, alpha_of, family_of
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., FloatArray]
@@ -29,6 +29,8 @@ CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 10_000
 MINIMUM_SEEDS = 3
 """With fewer seeds than this, a bootstrap interval says nothing and none is given."""
+TARGETS = {"CartPole-v1": 475.0, "HalfCheetah-v4": 4800.0, "Hopper-v4": 3800.0}
+"""Returns at which Gymnasium calls an environment solved (``reward_threshold`` of its spec)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,21 @@ class Arm:
     curves: FloatArray
 
     @property
+    def family(self) -> str:
+        """The optimizer without the setting that is tuned: that of ``adam-lr0.001`` is ``adam``."""
+        return family_of(self.name)
+
+    @property
+    def learning_rate(self) -> float:
+        """The base learning rate, before any annealing."""
+        return self.records[0].configuration.algorithm.learning_rate
+
+    @property
+    def diverged(self) -> NDArray[np.bool_]:
+        """Whether each run diverged, shape (seeds,)."""
+        return np.array([record.diverged for record in self.records])
+
+    @property
     def alpha(self) -> float | None:
         """Alpha, if the arm belongs to the alpha sweep."""
         return alpha_of(self.name)
@@ -73,6 +90,15 @@ def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
     return np.asarray(np.mean(np.concatenate(strata, axis=axis), axis=axis))
 
 
+def aggregate_median(*strata: FloatArray, axis: int = 0) -> FloatArray:
+    """Median of the samples of all strata.
+
+    rliable's median is that of the environments' means. A study has one environment, of which that
+    would be the mean.
+    """
+    return np.asarray(np.median(np.concatenate(strata, axis=axis), axis=axis))
+
+
 def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:
     """Interquartile mean: the mean without the lowest and the highest 25% of all samples.
 
@@ -81,16 +107,61 @@ def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:
     return np.asarray(trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis))
 
 
+def aggregate_optimality_gap(*strata: FloatArray, target: float, axis: int = 0) -> FloatArray:
+    """By how much the samples of all strata miss a target on average; what exceeds it is ignored.
+
+    Args:
+        *strata: Scores, in units of return.
+        target: In the same units, as in `TARGETS`.
+        axis: That of the samples.
+    """
+    missed = np.maximum(target - np.concatenate(strata, axis=axis), 0)
+    return np.asarray(missed.mean(axis=axis))
+
+
+def probability_of_improvement(
+    x_scores: FloatArray, y_scores: FloatArray, *, axis: int = 0
+) -> FloatArray:
+    """Probability that a run of X scores higher than a run of Y, where a tie is one half.
+
+    The Mann-Whitney U statistic divided by the number of pairs, as in rliable. Its interval is
+    ``interval_estimates(probability_of_improvement, x_scores, y_scores)``.
+
+    Args:
+        x_scores: One for each run; the number of runs may differ.
+        y_scores: Likewise.
+        axis: That of the runs.
+    """
+    x = np.moveaxis(x_scores, axis, -1)[..., :, np.newaxis]
+    y = np.moveaxis(y_scores, axis, -1)[..., np.newaxis, :]
+    return np.asarray(((x > y).mean(axis=(-2, -1)) + (x >= y).mean(axis=(-2, -1))) / 2)
+
+
+def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
+    """Share of runs that score more than each of some returns, with pointwise intervals.
+
+    rliable's run-score distribution.
+
+    Args:
+        scores: Shape (seeds,).
+        taus: Returns, shape (points,).
+
+    Returns:
+        Shares in [0, 1], shape (points,).
+    """
+    return interval_estimates(aggregate_mean, (scores[:, np.newaxis] > taus).astype(np.float64))
+
+
 def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
     """A statistic with its 95% stratified bootstrap percentile interval.
 
     Seeds are drawn with replacement within each stratum, never across; a study of one environment
-    is a single stratum. A row of curves is drawn as a whole, so the intervals along a curve are
-    pointwise.
+    is a single stratum, and so is each side of a comparison. A row of curves is drawn as a whole,
+    so the intervals along a curve are pointwise.
 
     Args:
         statistic: Takes the strata and ``axis``, as `aggregate_iqm` does.
-        *strata: One array for each environment, of shape (seeds, ...).
+        *strata: One array for each environment or side, of shape (seeds, ...).
         seed: Seed of the resampling.
 
     Returns:
@@ -168,6 +239,45 @@ def arms_of(study: Study) -> list[Arm]:
         scores[np.isnan(scores)] = floor
         arms.append(Arm(name, records, scores, fill_curves(curves, floor)))
     return arms
+
+
+def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
+    """Runs of a family at a setting that was chosen without looking at them.
+
+    Choosing the best arm on the seeds that it is then scored on is optimistic: the best of several
+    noisy scores is best partly by luck. So each arm's runs are split in two halves, alternating by
+    seed. The arm with the highest interquartile mean of the one half is scored on its other half,
+    and the other way round; of arms that tie, the first is taken. The result holds each of these
+    runs once and may be used like any other arm: with all statistics and their intervals.
+
+    Its interval is that of the two choices made; it does not hold the uncertainty of the choice. A
+    nested bootstrap would, but it draws the same run for the choice and for the score, which brings
+    the optimism back. A single arm is returned with all of its runs: there was nothing to choose.
+
+    Args:
+        arms: One optimizer at several settings.
+        name: The label of the result.
+
+    Raises:
+        ValueError: If an arm of several has fewer than two runs.
+    """
+    if len(arms) > 1 and min(len(arm.records) for arm in arms) < 2:
+        raise ValueError("to choose on half of the seeds, every arm needs two of them")
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    if len(arms) == 1:
+        picks = [(arms[0], slice(None))]
+    else:
+        picks = [(_best(arms, even), odd), (_best(arms, odd), even)]
+    return Arm(
+        name,
+        tuple(record for arm, half in picks for record in arm.records[half]),
+        np.concatenate([arm.scores[half] for arm, half in picks]),
+        np.concatenate([arm.curves[half] for arm, half in picks]),
+    )
+
+
+def _best(arms: Sequence[Arm], half: slice) -> Arm:
+    return max(arms, key=lambda arm: float(aggregate_iqm(arm.scores[half])))
 
 
 def _numbers(values: Any) -> FloatArray:

@@ -7,6 +7,7 @@ import pytest
 
 # As experiments/__init__.py does, but before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "disabled"  # it adds a second to each run; tests/test_tracking.py has it
 
 from hydra import compose, initialize_config_dir
 from stable_baselines3.common.logger import configure as configure_logger

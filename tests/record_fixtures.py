@@ -18,8 +18,9 @@ def make_record(
     diverged_at: int | None = None,
 ) -> dict[str, Any]:
     cells = len(returns)
-    alpha = float(arm.removeprefix("alphagrad-alpha")) if arm.startswith("alphagrad") else None
-    optimizer = {"name": arm} if alpha is None else {"name": "alphagrad", "alpha": alpha}
+    family, _, alpha = arm.partition("-alpha")
+    optimizer = {"_target_": family} | ({"alpha": float(alpha)} if alpha else {})
+    learning_rate = float(arm.partition("-lr")[2] or 3e-4)
     return {
         "schema_version": 1,
         "identity": "0123456789ab",
@@ -28,7 +29,7 @@ def make_record(
         "arm": arm,
         "seed": seed,
         "configuration": {
-            "algorithm": {"learning_rate": 3e-4},
+            "algorithm": {"learning_rate": learning_rate},
             "environment": {"id": environment},
             "optimizer": optimizer,
             "evaluation": {"episodes": 5},
@@ -48,7 +49,7 @@ def make_record(
         "final_score": score,
         "final_episodes": 0 if score is None else 100,
         "metrics": {"train/value_loss": 0.5},
-        "optimizer": {"parameters": 1000, "state_bytes": 8000 if alpha is None else 4000},
+        "optimizer": {"parameters": 1000, "state_bytes": 4000 if alpha else 8000},
         "timing": {"wall_seconds": 2.0, "steps_per_second": 500.0 + seed},
         "provenance": {
             "started": "2025-01-01T00:00:00Z",

@@ -45,7 +45,6 @@ def composed(*overrides: str) -> TrainConfig:
         ("seed=-1", ["seed", "-1", "greater than or equal to 0"]),
         ("total_steps=0", ["total_steps", "0", "greater than or equal to 1"]),
         ("device=tpu", ["device", "'tpu'", "auto, cpu, cuda"]),
-        ("device=cuda:99", ["device", "'cuda:99'", "CUDA devices"]),
         ("evaluation.points=-1", ["evaluation.points", "-1"]),
     ],
 )
@@ -136,3 +135,14 @@ def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
 )
 def test_a_changed_setting_is_another_run(override: str) -> None:
     assert composed(*RUN, override).identity() != composed(*RUN).identity()
+
+
+def test_an_environment_of_another_module_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "import gymnasium\ngymnasium.register('Mine-v0', 'a:B')\n"
+    (tmp_path / "my_environments.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert composed("environment.id=my_environments:Mine-v0").environment.id.endswith("Mine-v0")
+    with pytest.raises(ConfigurationError, match="not a registered Gymnasium environment"):
+        composed("environment.id=no_such_module:Mine-v0")

@@ -218,7 +218,7 @@ def test_other_policies_go_through_sb3(make: Callable[..., CleanRLPPO]) -> None:
             "algorithm.n_steps=64",
             "+algorithm.policy_kwargs.activation_fn._target_=hydra.utils.get_class",
         ],
-        "+algorithm.policy_kwargs.activation_fn.path=torch.nn.ReLU",
+        "+algorithm.policy_kwargs.activation_fn.path=torch.nn.ELU",
     )
     assert not GaussianMlp.supports(model.policy)
     before = [p.clone() for p in model.policy.parameters()]

@@ -5,22 +5,26 @@ from typing import Any
 import pytest
 from record_fixtures import make_record, write_records
 
-from scripts.records import RecordError, alpha_of, load_study
+from scripts.records import RecordError, alpha_of, family_of, load_study
 
 
 def test_arms_come_in_order_and_seeds_within_them(tmp_path: Path) -> None:
-    arms = ["sgd-lr10", "alphagrad-alpha30", "adam", "alphagrad-alpha3", "sgd-lr9"]
-    records = [make_record(arm, seed) for arm in arms for seed in (10, 2)]
-    study = load_study(write_records(tmp_path / "ppo", *records))
-    assert list(study.arms) == [
+    arms = [
+        "adam-lr1e-05",
         "adam",
+        "adam-lr0.001",
         "alphagrad-alpha3",
         "alphagrad-alpha30",
+        "alphagrad-stateless-alpha0.1",
+        "alphagrad-stateless-alpha1",
         "sgd-lr9",
-        *arms[:1],
+        "sgd-lr10",
     ]
+    records = [make_record(arm, seed) for arm in arms[::-1] for seed in (10, 2)]
+    study = load_study(write_records(tmp_path / "ppo", *records))
+    assert list(study.arms) == arms
     assert [record.seed for record in study.arms["adam"]] == [2, 10]
-    assert len(study.records) == 10
+    assert len(study.records) == 18
 
 
 @pytest.mark.parametrize(
@@ -33,17 +37,21 @@ def test_scale_is_read_from_the_folder(tmp_path: Path, folder: str, name: str, q
 
 
 @pytest.mark.parametrize(
-    ("arm", "alpha"),
+    ("arm", "family", "alpha"),
     [
-        ("alphagrad-alpha10", 10.0),
-        ("alphagrad-alpha0.5", 0.5),
-        ("alphagrad-alpha1e-05", 1e-5),
-        ("alphagrad-alpha10-stateless", None),
-        ("adam", None),
+        ("alphagrad-alpha10", "alphagrad", 10.0),
+        ("alphagrad-alpha0.5", "alphagrad", 0.5),
+        ("alphagrad-alpha1e-05", "alphagrad", 1e-5),
+        ("alphagrad-alpha10-stateless", "alphagrad-alpha10-stateless", None),
+        ("alphagrad-stateless-alpha10", "alphagrad-stateless", None),
+        ("sign_sgd-lr3e-05", "sign_sgd", None),
+        ("adam", "adam", None),
     ],
 )
-def test_alpha_is_the_sweeps_only(arm: str, alpha: float | None) -> None:
-    assert alpha_of(arm) == alpha
+def test_a_label_names_the_family_and_only_the_sweeps_have_an_alpha(
+    arm: str, family: str, alpha: float | None
+) -> None:
+    assert (family_of(arm), alpha_of(arm)) == (family, alpha)
 
 
 def change(record: dict[str, Any], path: str, value: object) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def make_run(folder: Path, **changes: Any) -> Run:
         runs=str(folder),
         **changes,
     )
-    return Run(config, "python -m experiments.train ...")
+    return Run(config, ["seed=3"])
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
+from functools import partial
 from pathlib import Path
 from random import Random
 
+import gymnasium
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,14 +14,22 @@ from record_fixtures import make_record, write_records
 
 from scripts.records import load_study
 from scripts.statistics import (
+    RESAMPLES,
+    TARGETS,
+    Arm,
     FloatArray,
     aggregate_iqm,
     aggregate_mean,
+    aggregate_median,
+    aggregate_optimality_gap,
     area_under_curve,
     arms_of,
     fill_curves,
     interval_estimates,
     lowest_return,
+    performance_profile,
+    probability_of_improvement,
+    tuned_arm,
 )
 
 NAN = float("nan")
@@ -36,6 +46,55 @@ def test_iqm_cuts_a_quarter_at_each_end_rounded_down() -> None:
 def test_strata_are_pooled() -> None:
     assert aggregate_iqm(np.array([0.0, 10]), np.array([4.0, 6])) == 5
     assert aggregate_mean(np.array([0.0, 10]), np.array([2.0])) == 4
+
+
+def test_median_is_the_middle_of_all_samples() -> None:
+    assert aggregate_median(np.array([1.0, 9]), np.array([2.0])) == 2
+
+
+def test_optimality_gap_ignores_what_exceeds_the_target() -> None:
+    scores = np.array([400.0, 475, 500])
+    assert aggregate_optimality_gap(scores, target=475.0) == 25
+    assert aggregate_optimality_gap(scores[1:], target=475.0) == 0
+    estimate = interval_estimates(partial(aggregate_optimality_gap, target=475.0), scores)
+    assert (estimate.low, estimate.value, estimate.high) == (0, 25, 75)
+
+
+@pytest.mark.parametrize("environment", TARGETS)
+def test_targets_are_gymnasiums(environment: str) -> None:
+    assert gymnasium.spec(environment).reward_threshold == TARGETS[environment]
+
+
+def test_probability_of_improvement_by_hand() -> None:
+    # Of the six pairs X wins three and ties one.
+    x, y = np.array([1.0, 3, 5]), np.array([2.0, 3])
+    assert_allclose(probability_of_improvement(x, y), 3.5 / 6)
+    assert_allclose(probability_of_improvement(y, x), 2.5 / 6)
+
+
+@given(samples, samples)
+def test_probability_of_improvement_is_mann_whitneys_u(x: FloatArray, y: FloatArray) -> None:
+    u = scipy.stats.mannwhitneyu(x, y, method="asymptotic").statistic
+    assert_allclose(probability_of_improvement(x, y), u / (x.size * y.size))
+
+
+def test_probability_of_improvement_has_an_interval() -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(1, 1, 60), rng.normal(0, 1, 80)
+    estimate = interval_estimates(probability_of_improvement, x, y)
+    # Of two normal distributions, one standard deviation apart.
+    assert estimate.low < scipy.stats.norm.cdf(1 / np.sqrt(2)) < estimate.high
+    apart = interval_estimates(probability_of_improvement, x + 100, y)
+    assert (apart.low, apart.value, apart.high) == (1, 1, 1)
+    assert interval_estimates(probability_of_improvement, x, y[:2]).low is None
+
+
+def test_performance_profile_is_the_share_of_runs_above() -> None:
+    taus = np.array([-1.0, 0, 1, 2.5, 4])
+    profile = performance_profile(np.array([0.0, 1, 2, 3]), taus)
+    assert_array_equal(profile.value, [1, 0.75, 0.5, 0.25, 0])
+    assert_array_equal([profile.low[0], profile.high[0], profile.low[4]], [1, 1, 0])
+    assert profile.low[2] < 0.5 < profile.high[2]
 
 
 @given(samples)
@@ -140,3 +199,62 @@ def test_a_study_without_an_episode_has_no_scores(tmp_path: Path) -> None:
     (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", record)))
     assert_array_equal(arm.scores, [NAN])
     assert_array_equal(arm.curves, [[NAN, NAN]])
+
+
+def sweep(folder: Path, *scores: list[float]) -> list[Arm]:
+    records = [
+        make_record(f"alphagrad-alpha{10**index}", seed, score=score)
+        for index, arm in enumerate(scores)
+        for seed, score in enumerate(arm)
+    ]
+    return arms_of(load_study(write_records(folder / "ppo", *records)))
+
+
+def test_a_tuned_arm_is_scored_on_the_half_that_did_not_choose(tmp_path: Path) -> None:
+    # Even seeds choose alpha 10, which has 1 and 3 on the odd ones; these choose alpha 1.
+    tuned = tuned_arm(sweep(tmp_path, [0, 7, 2, 9], [8, 1, 8, 3]), "tuned")
+    assert tuned.name == "tuned"
+    assert_array_equal(tuned.scores, [1, 3, 0, 2])
+    chosen = [(record.arm, record.seed) for record in tuned.records]
+    assert chosen == [
+        (f"alphagrad-alpha{alpha}", seed) for alpha, seed in [(10, 1), (10, 3), (1, 0), (1, 2)]
+    ]
+    assert tuned.curves.shape == (4, 4)
+
+
+def test_a_clear_winner_is_the_tuned_arm_and_so_is_an_only_arm(tmp_path: Path) -> None:
+    arms = sweep(tmp_path, [0, 1, 2, 3, 4], [10, 11, 12, 13, 14])
+    assert_array_equal(np.sort(tuned_arm(arms, "tuned").scores), arms[1].scores)
+    assert_array_equal(tuned_arm(arms[:1], "tuned").scores, arms[0].scores)
+
+
+def test_tuning_needs_two_seeds_of_every_arm(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="every arm needs two"):
+        tuned_arm(sweep(tmp_path, [0, 1], [2]), "tuned")
+
+
+def test_a_tuned_arm_of_equal_arms_is_not_optimistic(tmp_path: Path) -> None:
+    # All arms have the same distribution, so tuning gains nothing; choosing on the seeds that are
+    # scored would gain about 1.27 standard deviations of an arm's mean.
+    (arm,) = sweep(tmp_path, [0.0] * 10)
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(300):
+        arms = [Arm(arm.name, arm.records, rng.normal(size=10), arm.curves) for _ in range(6)]
+        means.append(tuned_arm(arms, "tuned").scores.mean())
+    assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(300)
+
+
+def test_intervals_are_scipys_at_ten_thousand_resamples_or_more() -> None:
+    assert RESAMPLES >= 10_000
+    scores = np.arange(8.0) ** 2
+    ours = interval_estimates(aggregate_mean, scores, seed=5)
+    theirs = scipy.stats.bootstrap(
+        (scores,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(5),
+        batch=1000,
+    ).confidence_interval
+    assert_allclose([ours.low, ours.high], theirs)

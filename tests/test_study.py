@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
-from experiments.study import StudyRunConfig, members
+from experiments.run import write_json
+from experiments.study import StudyRunConfig, members, recorded, run_study
 
 ROOT = Path(__file__).parents[1]
 PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
@@ -57,6 +59,66 @@ def test_the_papers_studies(study: str, seeds: int) -> None:
     assert momenta == {0.9}
 
 
+@pytest.mark.parametrize(("study", "base"), [("dqn", 2.5e-4), ("td3", 3e-4), ("ppo", 3e-4)])
+def test_the_fair_studies_tune_the_rivals_and_share_the_papers_runs(
+    study: str, base: float
+) -> None:
+    paper = {member.run.identity for member in members(composed(f"study={study}"))}
+    found = members(composed(f"study={study}_fair"))
+    assert paper < {member.run.identity for member in found}
+    families: dict[str, list[tuple[float, float]]] = {}
+    for member in found:
+        config = member.run.config
+        optimizer, rate = config.optimizer, config.algorithm["learning_rate"] / base
+        if config.seed == 0:
+            # What the labels say is what is run.
+            family = re.sub(r"-(alpha|lr)[0-9.e-]+$", "", optimizer["name"])
+            if number := re.search(r"-lr([0-9.e-]+)$", optimizer["name"]):
+                assert float(number[1]) == config.algorithm["learning_rate"]
+            if number := re.search(r"-alpha([0-9.e-]+)$", optimizer["name"]):
+                assert float(number[1]) == optimizer["alpha"]
+            setting = round(rate, 3), optimizer.get("alpha", 0.0)
+            families.setdefault(family, []).append(setting)
+            momentum = optimizer.get("momentum", 0.9)
+            assert momentum == (0 if family == "alphagrad-stateless" else 0.9)
+            scaling = optimizer.get("alpha_scaling", "none")
+            assert scaling == ("sqrt" if family == "alphagrad-sqrt" else "none")
+            if study == "ppo":
+                clipped = config.algorithm["max_grad_norm"]
+                assert clipped == (0.5 if family in ("adam", "sgd") else None)
+    rates = [rate for rate, _ in sorted(families.pop("adam"))]
+    assert len(rates) == 6
+    assert (rates[0], rates[-1]) == (0.1, 10)
+    assert 1 in rates
+    assert families == {
+        "alphagrad": [(1, alpha) for alpha in (1, 3, 10, 30, 100, 300)],
+        "alphagrad-stateless": [(10, alpha) for alpha in (1, 10, 100)],
+        "alphagrad-sqrt": [(1, alpha) for alpha in (0.01, 0.1, 1)],
+        "sign_sgd": [(rate, 0) for rate in (0.01, 0.1, 1)],
+        "normalized_sgd": [(rate, 0) for rate in (1, 10, 100)],
+        "sgd": [(rate, 0) for rate in (1, 10, 100)],
+    }
+
+
+def test_a_run_that_another_study_has_is_published_and_not_run_again(tmp_path: Path) -> None:
+    overrides = ["study=dqn", "study.seeds=1", 'study.arms=["optimizer=adam"]']
+    settings = [f"results={tmp_path}/results", f"runs={tmp_path}/runs"]
+    (original,) = members(composed(*overrides, *settings))
+    record = {"schema_version": 1, "identity": original.run.identity, "seed": 0}
+    write_json(original.record, record | {"arm": "adam"})
+
+    config = composed(*overrides, *settings, "study.name=other")
+    config.study.arms = ["optimizer=adam optimizer.name=rival"]
+    assert run_study(config)
+    (shared,) = members(config)
+    assert json.loads(shared.record.read_text()) == record | {"arm": "rival"}
+    assert not (tmp_path / "runs").exists()
+    # Another learning rate is another run.
+    config.study.arms = ["optimizer=adam algorithm.learning_rate=0.1"]
+    (other,) = members(config)
+    assert not other.publish(recorded(tmp_path / "results"))
+
+
 @pytest.mark.parametrize("study", ["dqn", "td3", "ppo"])
 def test_the_quick_scale_is_smaller_and_lies_apart(study: str) -> None:
     found = members(composed(f"study={study}", "scale=quick"))
@@ -81,6 +143,29 @@ def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
         members(config)
 
 
+def test_the_committed_records_are_those_of_the_study() -> None:
+    found = members(composed("study=dqn"))
+    assert sum(member.published for member in found) == len(list(found[0].record.parent.iterdir()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 0}, {"identity": "0123456789ab"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    [member, *_] = members(composed("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs"))
+    record = {"schema_version": 1, "identity": member.run.identity}
+    write_json(member.record, record)
+    assert member.published
+    for path in (member.record, member.run.folder / "record.json"):
+        write_json(path, record | change)
+        with pytest.raises(ConfigurationError, match=f"{path}: {next(iter(change))} = "):
+            member.run.read_record(path)
+    with pytest.raises(ConfigurationError, match="move the file away"):
+        member.publish()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -89,6 +174,7 @@ def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
         (["study=dqn", "scale=big"], "scale"),
         (["study=dqn", "overrides=[total_step=3]"], "total_step"),
         (["study=dqn", "study.seeds=0"], "study.seeds"),
+        (["study=dqn", 'overrides=["device=cuda:99"]'], "device = 'cuda:99': torch finds"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_sweep_is_checked_before_it_starts_and_runs_in_parallel(tmp_path: Path
         (["protocol=dqn_cartpol"], "protocol/dqn_cartpol"),
         (["algorithm=td3", "environment.id=CartPole-v1"], "Discrete"),
         (["protocol=ppo_halfcheetah", "total_steps=9"], "total_steps = 9"),
+        (["protocol=dqn_cartpole", "device=cuda:99"], "device = 'cuda:99': torch finds"),
         (["protocol=dqn_cartpole", "seed=range(2)"], "seed"),
         (["protocol=dqn_cartpole", "optimizer.alpha"], "optimizer.alpha"),
     ],

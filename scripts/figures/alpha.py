@@ -251,16 +251,17 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
         if (optimizer := arm.records[0].configuration.optimizer) | {"alpha": None} == common
     ]
     data = pd.DataFrame(rows).sort_values(["learning_rate", "alpha"], ignore_index=True)
-    cells = data.pivot(index="learning_rate", columns="alpha", values="value")
+    cells = data.set_index(["learning_rate", "alpha"])["value"].unstack()  # noqa: PD010
     if min(cells.shape) < 2:
         return None
 
     def draw(size: Size) -> Figure:
         figure = Figure(figsize=(size.width, 0.36 * len(cells) + 1.1))
         axes = figure.add_subplot()
-        image = axes.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
-        low, high = cells.min(axis=None), cells.max(axis=None)
-        for (row, column), value in np.ndenumerate(cells.to_numpy()):
+        values = cells.to_numpy(dtype=np.float64)
+        image = axes.imshow(values, cmap="cividis", aspect="auto", origin="lower")
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 axes.text(
                     column,
@@ -269,7 +270,7 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
                     ha="center",
                     va="center",
                     fontsize=6,
-                    color="white" if value < (low + high) / 2 else "black",
+                    color="white" if value < middle else "black",
                 )
         axes.set_xticks(range(len(cells.columns)), [f"{alpha:g}" for alpha in cells.columns])
         axes.set_yticks(range(len(cells)), [f"{rate:.2g}" for rate in cells.index])

@@ -38,8 +38,8 @@ def saturated_share(study: Study) -> Plot | None:
         return figure
 
     marks = (
-        "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean over "
-        "tensors and seeds."
+        "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean "
+        "over tensors and seeds."
     )
     text = caption(study, "saturated_share", marks)
     return Plot("saturated_share", "Saturated elements of AlphaGrad's updates", text, data, draw)
@@ -93,7 +93,9 @@ def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
         for record in arm.records
         if record.diagnostics is not None
         for tensor, found in record.diagnostics.tensors.items()
-        for step, value in zip(record.diagnostics.step, getattr(found, quantity) or (), strict=False)
+        for step, value in zip(
+            record.diagnostics.step, getattr(found, quantity) or (), strict=False
+        )
         if value is not None
     ]
     if not rows:

@@ -1,4 +1,4 @@
-"""One panel over the paper's three studies: how each arm learns, and how alpha decides the score."""
+"""The paper's three studies side by side: how each arm learns, and its score against alpha."""
 
 from collections.abc import Mapping
 
@@ -30,11 +30,7 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         The figure; ``None`` if none of the paper's studies is among them.
     """
     found = {
-        name: [
-            arm
-            for arm in arms_of(studies[name])
-            if arm.name == "adam" or arm.alpha is not None
-        ]
+        name: [arm for arm in arms_of(studies[name]) if arm.name == "adam" or arm.alpha is not None]
         for name in PAPER_STUDIES
         if name in studies
     }
@@ -86,8 +82,8 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         for name, arms in found.items()
     )
     caption = (
-        "AlphaGrad, from dark to light by α, against Adam, in black. Above: interquartile mean over "
-        "seeds of the return during training. Below: final score, the mean return of the last 100 "
+        "AlphaGrad, from dark to light by α, against Adam, in black. Above: interquartile mean "
+        "over seeds of the return during training. Below: final score, the mean return of the last 100 "
         "training episodes, against α; dots: seeds; large markers: interquartile mean; bars, and "
         "Adam's grey band: 95% stratified bootstrap intervals, none with fewer than "
         f"{MINIMUM_SEEDS} seeds. {counts}. " + command("study=all name=overview")

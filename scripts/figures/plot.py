@@ -79,8 +79,7 @@ def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with matplotlib.style.context(STYLE):
-        background = "none" if kind == "svg" else "auto"  # the page shows through, dark or light
-        figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=background)
+        figure.savefig(buffer, format=kind, metadata=metadata[kind])
     return buffer.getvalue()
 
 

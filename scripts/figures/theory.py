@@ -1,4 +1,4 @@
-"""The theory's figures: measured gradient norms below their bounds, and where a step must shrink."""
+"""The theory's figures: measured gradient norms and their bounds, and why a step must shrink."""
 
 import json
 from dataclasses import replace
@@ -80,9 +80,7 @@ def gradient_norm_bound(record: dict[str, Any]) -> Plot:
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(
-            _four(size), len(functions), 1.7, sharex=True, sharey=True
-        )
+        figure, grid, lowest = panels(_four(size), len(functions), 1.7, sharex=True, sharey=True)
         for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
@@ -147,9 +145,7 @@ def counterexample(record: dict[str, Any]) -> Plot:
         figure, grid, _ = panels(_four(size), len(examples), 1.4, sharex=True, sharey=True)
         for axes, (alpha, own) in zip(grid, data.groupby("alpha", sort=False), strict=True):
             axes.plot(own["steps"], own["constant"], color=BOUND, marker=".", label="constant")
-            axes.plot(
-                own["steps"], own["shrinking"], color=MEASURED, marker=".", label="c / √T"
-            )
+            axes.plot(own["steps"], own["shrinking"], color=MEASURED, marker=".", label="c / √T")
             axes.set_title(f"α = {alpha:g}")
             _horizon_axes(axes, own["steps"].to_numpy())
         handles, labels = grid[0].get_legend_handles_labels()

@@ -1,0 +1,88 @@
+"""Whether a fast path learns what SB3's own code learns: the same runs with and without it.
+
+python -m scripts.benchmark.equivalence dqn_cartpole [seeds [steps [hydra overrides]]]
+
+Each seed trains twice, with Adam. Results go to results/benchmark/equivalence.csv after each seed,
+in place of earlier ones of the protocol: the mean return of the last 100 training episodes on
+either path, and Welch's t-test between the paths over all seeds so far.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from experiments import algorithms
+from experiments.config import TrainConfig, exit_on_mistake, validate
+from experiments.mlp import Mlp
+from experiments.replay import TensorReplayBuffer
+from experiments.run import REPOSITORY, write_text
+from experiments.training import Training
+
+RESULTS = REPOSITORY / "results" / "benchmark" / "equivalence.csv"
+
+
+@contextmanager
+def without_fast_paths() -> Iterator[None]:
+    """Train with SB3's modules, autograd, replay buffer and optimizer loop."""
+    with (
+        mock.patch.object(Mlp, "supports", staticmethod(lambda policy: False)),
+        mock.patch.object(TensorReplayBuffer, "_get_samples", ReplayBuffer._get_samples),
+        mock.patch.object(algorithms, "FUSED", ()),
+    ):
+        yield
+
+
+def final_score(config: TrainConfig) -> float:
+    """Mean return of the last 100 training episodes of a run."""
+    training = Training(config)
+    if diverged := training.learn():
+        raise SystemExit(diverged)
+    score = training.observers.curve.result()["final_score"]
+    assert score is not None
+    return float(score)
+
+
+def main() -> None:
+    """Compare the paths on the protocol, seeds and steps of the command line."""
+    protocol, seeds, steps, *overrides = [*sys.argv[1:], *["5", "100000"][len(sys.argv) - 2 :]]
+    warnings.filterwarnings("ignore", message=".*(out of date|settotalmass).*")  # v4 models
+    rows = []
+    for seed in range(int(seeds)):
+        common = [f"protocol={protocol}", f"total_steps={steps}", f"seed={seed}", *overrides]
+        configs = str(REPOSITORY / "configs")
+        with exit_on_mistake(), initialize_config_dir(configs, version_base="1.3"):
+            config = validate(compose("train", ["optimizer=adam", "evaluation.points=0", *common]))
+        fast = final_score(config)
+        with without_fast_paths():
+            sb3 = final_score(config)
+        rows.append({"protocol": protocol, "steps": int(steps), "seed": seed})
+        rows[-1] |= {"fast": fast, "sb3": sb3}
+        print(f"{protocol}, seed {seed}: fast path {fast:.1f}, SB3's {sb3:.1f}", flush=True)
+        if seed > 0:
+            save(pd.DataFrame(rows))
+
+
+def save(rows: pd.DataFrame) -> None:
+    """Put a protocol's rows into the results, with the test over its seeds."""
+    test = ttest_ind(rows["fast"], rows["sb3"], equal_var=False)
+    rows = rows.assign(welch_t=test.statistic, p=test.pvalue)
+    print(f"Welch's t = {test.statistic:.2f}, p = {test.pvalue:.2f}", flush=True)
+    if RESULTS.exists():
+        earlier = pd.read_csv(RESULTS)
+        rows = pd.concat([earlier[earlier["protocol"] != rows["protocol"].iloc[0]], rows])
+    write_text(RESULTS, rows.to_csv(index=False, float_format="%.4g"))
+
+
+if __name__ == "__main__":
+    main()

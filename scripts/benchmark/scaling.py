@@ -1,0 +1,79 @@
+"""What a run and a study cost: python -m scripts.benchmark.scaling.
+
+For each protocol three short runs as a user would start them, without evaluations and checkpoints:
+one of a single step (or rollout) for the start-up, and two past the warm-up, whose difference in
+CPU time gives the cost of a training step. From these, results/benchmark/scaling.csv has the cost
+of the study at paper scale on some numbers of cores, one run on each at a time.
+"""
+
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+import pandas as pd
+from hydra import compose, initialize_config_dir
+
+import experiments.study  # noqa: F401, Hydra composes with the schema that it registers
+from experiments.run import REPOSITORY, provenance, write_text
+
+RESULTS = REPOSITORY / "results" / "benchmark" / "scaling.csv"
+CORES = (2, 16, 256)
+OFF_POLICY = "algorithm.learning_starts=1000"
+# Study, protocol, overrides, steps of the three runs.
+CASES: tuple[tuple[str, str, list[str], tuple[int, int, int]], ...] = (
+    ("dqn", "dqn_cartpole", [OFF_POLICY], (1, 5000, 25_000)),
+    ("td3", "td3_hopper", [OFF_POLICY], (1, 1500, 3500)),
+    ("ppo", "ppo_halfcheetah", [], (2048, 4096, 20_480)),
+)
+
+
+def run(protocol: str, steps: int, overrides: list[str]) -> tuple[float, float]:
+    """CPU seconds and maximum resident memory in MB of one run in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *[sys.executable, "-m", "experiments.train", f"protocol={protocol}", "optimizer=adam"],
+            *[f"runs={folder}", f"total_steps={steps}", "evaluation.points=0"],
+            *["checkpoint.points=0", *overrides],
+        ]
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"failed: {' '.join(command)}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def study_size(study: str) -> tuple[int, int]:
+    """Runs of a study, and steps of each."""
+    with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
+        settings = compose("study", [f"study={study}"]).study
+        steps = compose("train", [f"protocol={settings.protocol}", "optimizer=adam"]).total_steps
+    return len(settings.arms) * settings.seeds, steps
+
+
+def main() -> None:
+    """Measure all protocols and write the table."""
+    rows = []
+    for study, protocol, overrides, lengths in CASES:
+        (start, _), (short, _), (long, memory) = (run(protocol, n, overrides) for n in lengths)
+        step = (long - short) / (lengths[2] - lengths[1])
+        runs, steps = study_size(study)
+        hours = (start + steps * step) / 3600
+        row = {
+            "protocol": protocol,
+            "cpu": provenance()["cpu"]["model"],
+            "start_seconds": start,
+            "steps_per_second": 1 / step,
+            "memory_mb": memory,
+            "run_hours": hours,
+            "runs": runs,
+        }
+        row |= {f"study_hours_{n}_cores": math.ceil(runs / n) * hours for n in CORES}
+        print(row, flush=True)
+        rows.append(row)
+    write_text(RESULTS, pd.DataFrame(rows).to_csv(index=False, float_format="%.3g"))
+
+
+if __name__ == "__main__":
+    main()

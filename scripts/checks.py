@@ -1,0 +1,357 @@
+"""The checks that the claims are made of, each with its rule.
+
+Every check answers for itself: it says what it needs and lacks, and is undecided until it has it.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scripts.records import RecordError
+from scripts.stability import (
+    NEAR_BEST,
+    alpha_robustness,
+    collapsed,
+    drawdown,
+    interquartile_range,
+    return_range,
+)
+from scripts.statistics import Arm, aggregate_iqm, interval_estimates
+from scripts.verdicts import (
+    BETTER,
+    SUBSTANTIAL,
+    Check,
+    Number,
+    Side,
+    Verdict,
+    above,
+    below,
+    better,
+    change,
+    combine,
+    compare,
+    decide,
+    improvement,
+    lacking,
+    number,
+    relative_gain,
+    runs_of,
+)
+
+ALGORITHMS = {"dqn": "DQN", "td3": "TD3", "ppo": "PPO"}
+ALPHAS = (1, 3, 10, 30, 100, 300)
+COARSE_ALPHAS = (1, 10, 100)
+"""AlphaGrad's settings against a rival that has three."""
+
+Arms = Mapping[str, list[Arm]]
+"""The arms by the folder of their records, empty where there are none."""
+
+
+def alphagrad(study: str, arms: Arms, alphas: tuple[int, ...] = ALPHAS) -> Side:
+    """AlphaGrad as the paper runs it, at some alphas."""
+    return Side("AlphaGrad", study, [a for a in arms[study] if a.alpha in alphas], len(alphas))
+
+
+def adam(study: str, arms: Arms) -> Side:
+    """Adam at the protocol's learning rate."""
+    return Side("Adam", study, [arm for arm in arms[study] if arm.name == "adam"], 1)
+
+
+def family(name: str, study: str, arms: Arms, label: str, settings: int) -> Side:
+    """An optimizer at all settings that a study has."""
+    return Side(name, study, [arm for arm in arms[study] if arm.family == label], settings)
+
+
+def stability_check(study: str, arms: Arms, statement: str, sign: int) -> Check:
+    """Whether AlphaGrad's drawdowns are larger (sign 1) or smaller (-1) than Adam's."""
+    larger = "larger" if sign > 0 else "smaller"
+
+    def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
+        extent = return_range(arms[study])
+        falls = improvement(sign * drawdown(x.curves), sign * drawdown(y.curves))
+        numbers = [
+            Number(f"probability of a {larger} drawdown", falls.value, falls.low, falls.high)
+        ]
+        for name, arm in (("AlphaGrad", x), ("Adam", y)):
+            numbers += [
+                number(
+                    f"drawdown, IQM, {name}",
+                    interval_estimates(aggregate_iqm, drawdown(arm.curves)),
+                ),
+                number(
+                    f"interquartile range of the final scores, {name}",
+                    interval_estimates(interquartile_range, arm.scores),
+                ),
+                Number(f"share of runs that collapsed, {name}", collapsed(arm, extent).mean()),
+                Number(f"share of runs that diverged, {name}", arm.diverged.mean()),
+            ]
+        return better(falls), numbers
+
+    rule = f"Drawdown: the largest fall of a run's smoothed curve, as share of its range. {BETTER}"
+    return compare(statement, rule, alphagrad(study, arms), adam(study, arms), judge)
+
+
+def competitive_check(study: str, arms: Arms) -> Check:
+    """Whether AlphaGrad's gain is at most a tenth below Adam's."""
+
+    def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
+        gain = relative_gain(x.scores, y.scores, return_range(arms[study]).untrained)
+        return above(gain, -SUBSTANTIAL), [gain, improvement(x.scores, y.scores)]
+
+    rule = (
+        f"Relative gain: reproduced if the interval lies above -{SUBSTANTIAL:g}, not reproduced if "
+        "below; else undecided."
+    )
+    return compare("Competitive returns", rule, alphagrad(study, arms), adam(study, arms), judge)
+
+
+def substantial_check(study: str, arms: Arms) -> Check:
+    """Whether AlphaGrad is better than Adam, and by more than a tenth of Adam's gain."""
+
+    def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
+        chance = improvement(x.scores, y.scores)
+        gain = relative_gain(x.scores, y.scores, return_range(arms[study]).untrained)
+        large = above(gain, SUBSTANTIAL)
+        enough = decide(gain.value > SUBSTANTIAL, large is Verdict.NOT_REPRODUCED)
+        return combine([better(chance), enough]), [chance, gain]
+
+    rule = (
+        f"{BETTER} The relative gain must be above {SUBSTANTIAL:g} as well; an interval of it that "
+        "lies below means not reproduced."
+    )
+    return compare(
+        "Substantially higher returns", rule, alphagrad(study, arms), adam(study, arms), judge
+    )
+
+
+def better_check(statement: str, x: Side, y: Side) -> Check:
+    """Whether one optimizer's final scores are better than another's."""
+
+    def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
+        chance = improvement(x.scores, y.scores)
+        scores = [
+            number(f"final score, IQM, {arm.name}", interval_estimates(aggregate_iqm, arm.scores))
+            for arm in (x, y)
+        ]
+        return better(chance), [chance, *scores]
+
+    return compare(statement, BETTER, x, y, judge)
+
+
+def critical_check(study: str, arms: Arms) -> Check:
+    """Whether less than half of the range of alpha is nearly as good as the best."""
+    side = alphagrad(study, arms)
+    statement = f"{ALGORITHMS[study]}: alpha has to be chosen with care"
+    rule = (
+        f"Share of the range of alpha, 1 to 300 on a logarithmic axis, within {NEAR_BEST:.0%} of "
+        "the best, which is scored on seeds that did not choose it: reproduced if the interval "
+        "lies below 0.5, not reproduced if above; else undecided."
+    )
+    if side.lacks:
+        return lacking(statement, rule, runs_of(side), side.lacks)
+    tuned = side.tuned
+    share = partial(
+        alpha_robustness,
+        alphas=ALPHAS,
+        untrained=return_range(arms[study]).untrained,
+        best=float(aggregate_iqm(tuned.scores)),
+    )
+    robust = number(
+        "share of the range", interval_estimates(share, *(arm.scores for arm in side.arms))
+    )
+    verdict = below(robust, 0.5)
+    numbers = [robust] + [
+        number(f"final score, IQM, {arm.name}", interval_estimates(aggregate_iqm, arm.scores))
+        for arm in [tuned, *side.arms]
+    ]
+    return Check(
+        f"{statement} (best: {side.chosen})",
+        rule,
+        verdict,
+        tuple(numbers),
+        runs_of(side),
+        change(verdict),
+    )
+
+
+def interaction_check(arms: Arms) -> Check:
+    """Whether the alpha that is best for one algorithm falls behind with another."""
+    sides = {study: alphagrad(study, arms) for study in ALGORITHMS}
+    statement = "The best alpha of one algorithm is not good enough for another"
+    rule = (
+        "For each ordered pair of algorithms, the second one's tuned AlphaGrad against the same at "
+        "the alpha that has the best IQM with the first (other runs, so no bias). "
+        f"{BETTER} The check is reproduced if one pair is, not reproduced if all are not."
+    )
+    ready = {study: side for study, side in sides.items() if side.lacks is None}
+    numbers, verdicts = [], []
+    for origin, target in permutations(ready, 2):
+        best = max(ready[origin].arms, key=lambda arm: float(aggregate_iqm(arm.scores)))
+        there = next(arm for arm in ready[target].arms if arm.alpha == best.alpha)
+        tuned = ready[target].tuned
+        name = (
+            f"{ALGORITHMS[target]}: probability that tuned beats {ALGORITHMS[origin]}'s best, "
+            f"{best.name}"
+        )
+        if {record.arm for record in tuned.records} == {there.name}:
+            numbers.append(Number(name, 0.5, 0.5, 0.5))  # the same runs
+        else:
+            chance = improvement(tuned.scores, there.scores)
+            numbers.append(Number(name, chance.value, chance.low, chance.high))
+        verdicts.append(better(numbers[-1]))
+    all_pairs = len(ready) == len(ALGORITHMS)
+    verdict = decide(
+        Verdict.REPRODUCED in verdicts,
+        all_pairs and all(verdict is Verdict.NOT_REPRODUCED for verdict in verdicts),
+    )
+    lacks = [side.lacks for side in sides.values() if side.lacks]
+    needed = f"More runs: {'; '.join(lacks)}." if lacks else change(verdict)
+    return Check(statement, rule, verdict, tuple(numbers), runs_of(*ready.values()), needed)
+
+
+def memory_check(arms: Arms) -> Check:
+    """Whether AlphaGrad with momentum keeps less state than Adam."""
+    numbers: list[Number] = []
+    pairs: list[bool] = []
+    runs: dict[str, int] = {}
+    for study in ALGORITHMS:
+        sides = alphagrad(study, arms), adam(study, arms)
+        if all(side.arms for side in sides):
+            ours, theirs = (_state(side.arms) for side in sides)
+            pairs.append(ours < theirs)
+            runs |= runs_of(*sides)
+            numbers += [
+                Number(f"{ALGORITHMS[study]}: bytes of state for each element, AlphaGrad", ours),
+                Number(f"{ALGORITHMS[study]}: bytes of state for each element, Adam", theirs),
+            ]
+    return Check(
+        "AlphaGrad with momentum 0.9 keeps less state than Adam",
+        "Reproduced if so in every study. Sizes do not depend on chance: one run will do.",
+        decide(bool(pairs) and all(pairs), not all(pairs)),
+        tuple(numbers),
+        runs,
+        "A record with another size." if pairs else "A run of each.",
+    )
+
+
+def stateless_check(arms: Arms) -> Check:
+    """Whether AlphaGrad without momentum keeps no state."""
+    numbers: list[Number] = []
+    runs: dict[str, int] = {}
+    for study, algorithm in ALGORITHMS.items():
+        side = family("", f"{study}_fair", arms, "alphagrad-stateless", 1)
+        if side.arms:
+            runs |= runs_of(side)
+            numbers.append(
+                Number(f"{algorithm}: bytes of state for each element", _state(side.arms))
+            )
+    sizes = [number.value for number in numbers]
+    return Check(
+        "AlphaGrad without momentum keeps no state",
+        "Reproduced if the state of every run has 0 bytes. One run will do.",
+        decide(bool(sizes) and not any(sizes), any(sizes)),
+        tuple(numbers),
+        runs,
+        "A record with another size."
+        if sizes
+        else "A run of an arm alphagrad-stateless in one of the fair studies.",
+    )
+
+
+def _state(arms: list[Arm]) -> float:
+    """Bytes of state for each element: the largest, since a run that diverged at once has none."""
+    records = [record for arm in arms for record in arm.records]
+    return max(record.optimizer.state_bytes / record.optimizer.parameters for record in records)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Series(_Strict):
+    step: Literal["1/sqrt(T)", "constant"]
+    alpha: float
+    min_gradient_norm: list[float]
+    bound: list[float]
+    slope: float | None
+
+
+class _Summary(_Strict):
+    smoothness_exceeded: int
+    counterexamples_stay: bool
+
+
+class Theory(_Strict):
+    """What is read of a record of ``experiments/theory.py``."""
+
+    summary: _Summary
+    series: list[_Series]
+
+
+def load_theory(folder: Path) -> list[Theory]:
+    """Loads ``<folder>/*.json``.
+
+    Raises:
+        RecordError: If a file cannot be read or lacks a field.
+    """
+    records = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(Theory.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise RecordError(
+                f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from error
+    return records
+
+
+def theory_checks(records: list[Theory]) -> tuple[Check, ...]:
+    """Whether the bound holds where it is proved, and whether it needs its factor 1/tanh(alpha)."""
+    series = [row for record in records for row in record.series]
+    cases = [
+        (norm, bound, row.alpha)
+        for row in series
+        for norm, bound in zip(row.min_gradient_norm, row.bound, strict=True)
+    ]
+    below = sum(norm <= bound for norm, bound, _ in cases)
+    beyond = sum(norm > bound * math.tanh(alpha) for norm, bound, alpha in cases)
+    exceeded = sum(record.summary.smoothness_exceeded for record in records)
+    slopes = [row.slope for row in series if row.slope is not None]
+    none = "A record of `python -m experiments.theory`."
+    numbers = [Number("cases", len(cases)), Number("cases below the bound", below)]
+    if slopes:
+        numbers += [
+            Number("median slope of log norm against log T, step 1/sqrt(T)", np.median(slopes)),
+            Number(
+                "constant steps stay away from the minimum, of records",
+                sum(record.summary.counterexamples_stay for record in records),
+            ),
+        ]
+    return (
+        Check(
+            "The smallest gradient norm stays below the bound, which with a step of 1/sqrt(T) goes "
+            "to 0 as 1/sqrt(T)",
+            "Reproduced if it does in every case (functions, alphas, epsilons, sizes, T; "
+            "docs/theory.md) and no step needs a larger L than is used; else not. Holds for exact "
+            "gradients without momentum; a constant step need not converge.",
+            decide(bool(cases) and below == len(cases) and not exceeded, bool(cases)),
+            tuple(numbers),
+            {"theory": len(records)} if records else {},
+            "A case above the bound." if records else none,
+        ),
+        Check(
+            "The bound needs the factor 1/tanh(alpha)",
+            "Reproduced if a measured norm exceeds the bound without that factor; else not.",
+            decide(beyond > 0, bool(cases)),
+            (Number("cases above the bound without 1/tanh(alpha)", beyond),) if cases else (),
+            {"theory": len(records)} if records else {},
+            "Nothing but an error in the record." if records else none,
+        ),
+    )

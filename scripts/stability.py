@@ -1,0 +1,129 @@
+"""How steady training is: across seeds, within a run, and against the choice of alpha.
+
+Spread and drawdown are measures of Chan et al., "Measuring the Reliability of Reinforcement
+Learning Algorithms", ICLR 2020 (https://arxiv.org/abs/1912.05663): dispersion across runs, and
+long-term risk within one. Here a drawdown is its largest value, not an expected tail, and a share
+of the run's own range, so that it compares runs of different height. What is ours says so.
+
+Every run counts, by the rules of `scripts.statistics`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.stats import iqr  # type: ignore[import-untyped]
+
+from scripts.statistics import Arm, FloatArray, aggregate_iqm
+
+LEARNED = 0.1
+"""A run has learned something once it is this share of the way from untrained to best."""
+NEAR_BEST = 0.9
+"""What counts as good as the best alpha: this share of the way from untrained to it."""
+
+
+@dataclass(frozen=True)
+class ReturnRange:
+    """What a study's returns range over; gives shares a meaning where returns are negative.
+
+    Attributes:
+        untrained: Median over all runs of the first cell of the curve: a policy that has hardly
+            been trained.
+        best: The highest value of any smoothed curve.
+    """
+
+    untrained: float
+    best: float
+
+    def share(self, returns: FloatArray) -> FloatArray:
+        """Returns as shares of the range: 0 untrained, 1 best."""
+        return np.asarray((returns - self.untrained) / (self.best - self.untrained))
+
+
+def return_range(arms: Sequence[Arm]) -> ReturnRange:
+    """The range of all runs of a study."""
+    curves = np.concatenate([arm.curves for arm in arms])
+    return ReturnRange(float(np.median(curves[:, 0])), float(smoothed(curves).max()))
+
+
+def interquartile_range(scores: FloatArray, *, axis: int = 0) -> FloatArray:
+    """Spread across seeds: the distance of the quartiles, in units of return.
+
+    Has an interval by `interval_estimates`.
+    """
+    return np.asarray(iqr(scores, axis=axis))
+
+
+def smoothed(curves: FloatArray) -> FloatArray:
+    """Means over every window of a twentieth of the run, at least one cell.
+
+    Args:
+        curves: Shape (seeds, cells).
+
+    Returns:
+        Shape (seeds, cells + 1 - window).
+    """
+    window = max(curves.shape[1] // 20, 1)
+    return np.asarray(sliding_window_view(curves, window, axis=1).mean(axis=-1))
+
+
+def drawdown(curves: FloatArray) -> FloatArray:
+    """Largest fall of each smoothed curve from its running maximum, as a share of its range.
+
+    0 is a curve that never falls, 1 one that loses all that it gained. A flat curve has 0.
+
+    Args:
+        curves: Shape (seeds, cells).
+
+    Returns:
+        Shape (seeds,).
+    """
+    smooth = smoothed(curves)
+    fall = (np.maximum.accumulate(smooth, axis=1) - smooth).max(axis=1)
+    extent = np.ptp(smooth, axis=1)
+    return np.asarray(np.divide(fall, extent, out=np.zeros_like(fall), where=extent > 0))
+
+
+def collapsed(arm: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
+    """Whether each run ended below half of its own best, after it had learned something.
+
+    Our definition. Both are measured from the untrained return, and the best is that of the
+    smoothed curve; a run whose best stays below `LEARNED` had nothing to lose.
+
+    Returns:
+        Shape (seeds,).
+    """
+    best = extent.share(smoothed(arm.curves).max(axis=1))
+    return np.asarray((best >= LEARNED) & (extent.share(arm.scores) < best / 2))
+
+
+def alpha_robustness(
+    *strata: FloatArray, alphas: Sequence[float], untrained: float, best: float, axis: int = 0
+) -> FloatArray:
+    """Share of the range of alpha, on a logarithmic axis, that is nearly as good as the best.
+
+    Our definition. The interquartile mean is interpolated linearly in log alpha between the arms;
+    near is at least `NEAR_BEST` of the way from untrained to best. As statistic of
+    `interval_estimates`, bind the keywords with `functools.partial`.
+
+    Args:
+        *strata: Final scores, an array of shape (seeds,) for each alpha.
+        alphas: In growing order, two or more.
+        untrained: `ReturnRange.untrained`.
+        best: The score of the best alpha. The highest of the arms' interquartile means is
+            optimistic; that of `tuned_arm` is not.
+        axis: That of the seeds.
+
+    Returns:
+        In [0, 1].
+    """
+    values = np.stack([aggregate_iqm(scores, axis=axis) for scores in strata])
+    low, high = np.minimum(values[:-1], values[1:]), np.maximum(values[:-1], values[1:])
+    level = untrained + NEAR_BEST * (best - untrained)
+    # Along a segment from low to high, the part above the level; all or nothing where it is flat.
+    sloping = high > low
+    part = np.divide(high - level, high - low, out=(low >= level).astype(float), where=sloping)
+    widths = np.diff(np.log(alphas))
+    return np.asarray(np.tensordot(widths / widths.sum(), np.clip(part, 0, 1), axes=1))

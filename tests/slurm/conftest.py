@@ -1,0 +1,19 @@
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import PACKAGES, cluster, missing_programs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slurm_folder() -> Iterator[Path]:
+    """The folder of a cluster that is up; see `cluster`."""
+    if missing := missing_programs():
+        reason = f"no {', '.join(missing)} here: install Debian's {PACKAGES}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory() as temporary, cluster(Path(temporary, "slurm")):
+        yield Path(temporary, "slurm")

@@ -1,0 +1,222 @@
+"""Studies and sweeps on a Slurm cluster of two nodes, as a user starts them."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import slurm
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
+# Without a checkpoint before its end but for those that a signal asks for.
+SLOW = ["environment.id=slow_environment:Slow-v0", "checkpoint.points=1", *SHORT]
+
+
+def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+    joined = json.dumps(overrides, separators=(",", ":"))
+    arguments = ["study=dqn", "scale=quick", f"overrides={joined}", f"runs={folder}/runs"]
+    arguments += [f"results={folder}/results", "launcher=slurm", "launcher.mem_gb=1", *more]
+    return start(folder, "study", *arguments)
+
+
+def start(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
+    variables = {"SLOW_UNTIL": str(folder / "fast"), "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", f"experiments.{module}", *arguments],
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait for something to be true, at most so long."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+    return value
+
+
+def tasks(folder: Path) -> dict[str, Path]:
+    """The run folder of each submitted task."""
+    found = folder.glob("runs/*/slurm.json")
+    return {json.loads(path.read_text())["task"]: path.parent for path in found}
+
+
+def status(run: Path) -> tuple[str, int]:
+    """The status of a run, and how far it is."""
+    content = json.loads((run / "status.json").read_text())
+    return content["status"], content["step"]
+
+
+def under_way(run: Path) -> bool:
+    """Whether a run has taken steps, and goes on."""
+    return status(run)[0] == "running" and status(run)[1] > 0
+
+
+def process_of(task: str) -> int:
+    """The process that does a task, on either node."""
+    array, _, index = task.partition("_")
+    variables = {f"SLURM_ARRAY_JOB_ID={array}", f"SLURM_ARRAY_TASK_ID={index}"}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (path / "comm").read_text().startswith("python") and variables <= set(
+                (path / "environ").read_text().split("\0")
+            ):
+                return int(path.name)
+    raise AssertionError(f"no process of task {task}")
+
+
+def requeue_at_once(process: "subprocess.Popen[str]") -> None:
+    """Slurm holds what was requeued for two minutes; release it, with time enough to finish."""
+    while process.poll() is None:
+        for task in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i %r").splitlines():
+            if task.endswith("BeginTime"):
+                slurm(
+                    "scontrol",
+                    "update",
+                    f"JobId={task.split()[0]}",
+                    "StartTime=now",
+                    "TimeLimit=60",
+                )
+        time.sleep(1)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in record if name not in ("timing", "provenance")}
+
+
+def assert_equal(record: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Records are long: name the fields that differ."""
+    assert [name for name in record if record[name] != expected[name]] == []
+    assert record == expected
+
+
+def test_a_study_completes_on_two_nodes_though_it_is_killed_itself(
+    tmp_path: Path, slurm_folder: Path
+) -> None:
+    arms = '["optimizer=adam","optimizer=sgd","optimizer=rmsprop","optimizer=sign_sgd"]'
+    more = [f"study.quick.arms={arms}", "study.quick.seeds=2", "workers=2"]
+    process = study(tmp_path, SHORT, *more)
+    wait_until(lambda: list(tmp_path.glob("results/*/records/*.json")))
+    process.kill()
+    process.communicate()
+    submitted = tasks(tmp_path)
+
+    process = study(tmp_path, SHORT, *more)
+    output, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "8 of 8 runs done, 0 running, 0 failed" in output
+    assert len(list(tmp_path.glob("results/dqn-quick/records/*.json"))) == 8
+    assert tasks(tmp_path) == submitted  # none was submitted twice
+    [script] = tmp_path.glob("runs/.slurm/*/*_submission.sh")
+    assert "--array=0-7%2" in script.read_text()
+    [array] = {task.partition("_")[0] for task in submitted}
+    wait_until(lambda: len(completed(slurm_folder, array)) == 8)
+    assert set(completed(slurm_folder, array)) == {("COMPLETED", "n1"), ("COMPLETED", "n2")}
+
+
+def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
+    """The last state and the node of each task of an array that has ended."""
+    lines = (slurm_folder / "completed.txt").read_text().splitlines()
+    return [
+        (match[1], match[2])
+        for line in lines
+        if f"ArrayJobId={array} " in line
+        and (match := re.search(r"JobState=(\w+) .*NodeList=(\S+)", line))
+    ]
+
+
+def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
+    one = ['study.quick.arms=["optimizer=alphagrad"]', "study.quick.seeds=1"]
+    process = study(tmp_path, SLOW, *one)
+    [run] = wait_until(lambda: tasks(tmp_path)).values()
+    wait_until(lambda: under_way(run))
+    slurm("sbatch", "-phigh", "-N2", "--mem=100", "-o/dev/null", "--wrap=sleep 1")
+    wait_until(lambda: status(run)[0] == "pending")
+    (tmp_path / "fast").touch()
+    command = json.loads((run / "provenance.json").read_text())["command"]
+    alone = start(tmp_path, "train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
+    requeue_at_once(process)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "1 of 1 runs done, 0 running, 0 failed" in output
+    [record] = records(tmp_path / "runs")
+    [resumption] = record["provenance"]["resumed"]
+    assert 0 < resumption["step"] < 2000
+    assert resumption["same_episodes"]
+    alone.communicate()
+    [undisturbed] = records(tmp_path / "alone")
+    assert_equal(without_times(record), without_times(undisturbed))
+
+
+def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    arms = '["optimizer=adam","optimizer=sgd","optimizer=sign_sgd"]'
+    process = study(tmp_path, SLOW, f"study.quick.arms={arms}", "study.quick.seeds=1")
+    killed, cancelled, _ = sorted(wait_until(lambda: tasks(tmp_path)))
+    wait_until(lambda: all(under_way(tasks(tmp_path)[task]) for task in (killed, cancelled)))
+    os.kill(process_of(killed), signal.SIGKILL)
+    slurm("scancel", cancelled)
+    ended = [tasks(tmp_path)[task] for task in (killed, cancelled)]
+    wait_until(lambda: [status(run)[0] for run in ended] == ["failed", "failed"])
+    (tmp_path / "fast").touch()
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert "1 of 3 runs done, 0 running, 2 failed" in output
+    assert f"its Slurm task {killed} is FAILED" in errors
+    assert f"its Slurm task {cancelled} is CANCELLED" in errors
+    assert "retry=failed" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
+    process = start(
+        tmp_path,
+        "train",
+        *["-m", "protocol=dqn_cartpole", "optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
+        *["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
+        *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
+    )
+    runs = wait_until(
+        lambda: len(found := list(tmp_path.glob("dqn-*/provenance.json"))) == 2 and found
+    )
+    wait_until(lambda: all(status(path.parent)[0] == "pending" for path in runs))
+    (tmp_path / "fast").touch()
+    requeue_at_once(process)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    resumed = [record["provenance"]["resumed"] for record in records(tmp_path)]
+    assert [bool(resumptions) for resumptions in resumed] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("launcher.partition=none", "invalid partition"),
+        ('overrides=["device=cuda"]', "launcher.gpus_per_node = 0"),
+    ],
+)
+def test_a_mistake_is_one_line(override: str, words: str, tmp_path: Path) -> None:
+    process = study(tmp_path, SHORT, override)
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*/status.json"))

@@ -1,0 +1,129 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from record_fixtures import make_record, write_records
+
+from scripts.records import load_study
+from scripts.stability import (
+    ReturnRange,
+    alpha_robustness,
+    collapsed,
+    drawdown,
+    interquartile_range,
+    return_range,
+    smoothed,
+)
+from scripts.statistics import FloatArray, arms_of, interval_estimates
+
+curves = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 4), st.integers(1, 60)),
+    elements=st.integers(-1000, 1000),
+)
+
+
+def test_spread_is_scipys_interquartile_range_with_an_interval() -> None:
+    scores = np.array([1.0, 2, 3, 4, 100])
+    estimate = interval_estimates(interquartile_range, scores)
+    assert estimate.value == scipy.stats.iqr(scores) == 2
+    assert estimate.low is not None
+    assert 0 <= estimate.low <= 2 <= estimate.high
+
+
+def test_smoothing_is_over_a_twentieth_of_the_run() -> None:
+    assert_array_equal(smoothed(np.array([[1.0, 3, 5, 7]])), [[1, 3, 5, 7]])
+    ramp = np.arange(40.0)[np.newaxis]
+    assert_array_equal(smoothed(ramp), ramp[:, 1:] - 0.5)
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ([0, 1, 2, 3], 0),
+        ([3, 2, 1, 0], 1),
+        ([0, 4, 3, 8, 2, 10], 0.6),
+        ([-10, -2, -6, 0], 0.4),
+        ([5, 5, 5], 0),
+    ],
+)
+def test_drawdown_of_hand_made_curves(curve: list[float], expected: float) -> None:
+    assert_allclose(drawdown(np.array([curve], dtype=float)), [expected])
+
+
+@given(curves, st.integers(-100, 100), st.integers(1, 50))
+def test_drawdown_is_a_share_that_shift_and_scale_leave_alone(
+    curve: FloatArray, shift: int, scale: int
+) -> None:
+    falls = drawdown(curve)
+    assert ((falls >= 0) & (falls <= 1 + 1e-9)).all()
+    assert_allclose(drawdown(scale * curve + shift), falls, atol=1e-9)
+    assert_array_equal(drawdown(np.sort(curve, axis=1)), 0)
+
+
+def test_collapse_is_measured_from_the_untrained_return(tmp_path: Path) -> None:
+    runs: list[tuple[float, list[float | None]]] = [
+        (-60, [-100, 100, 0, -60]),  # lost 160 of the 200 it had gained
+        (20, [-100, 100, 0, 20]),  # kept more than half
+        (-104, [-100, -98, -104, -104]),  # never learned
+        (500, [-100, 0, 200, 500]),
+    ]
+    records = [
+        make_record("sgd", seed, score=score, returns=returns)
+        for seed, (score, returns) in enumerate(runs)
+    ]
+    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", *records)))
+    extent = return_range([arm])
+    assert extent == ReturnRange(-100, 500)
+    assert_array_equal(extent.share(np.array([-100.0, 200, 500])), [0, 0.5, 1])
+    assert_array_equal(collapsed(arm, extent), [True, False, False, False])
+
+
+def robustness(*values: float, best: float | None = None, untrained: float = 0.0) -> float:
+    alphas = [10.0**power for power in range(len(values))]
+    top = max(values) if best is None else best
+    scores = [np.array([value]) for value in values]
+    return float(alpha_robustness(*scores, alphas=alphas, untrained=untrained, best=top))
+
+
+def test_robustness_of_hand_made_sweeps() -> None:
+    assert robustness(7, 7, 7) == 1
+    # From 0 to 100 and back, 10% of each decade lies above 90.
+    assert_allclose(robustness(0, 100, 0), 0.1)
+    assert_allclose(robustness(0, 100, 100), 0.55)
+    assert_allclose(robustness(0, 100, 100, best=110), 0.505)
+    # All below 0: the way is measured from the untrained return.
+    assert_allclose(robustness(-500, -100, -500, untrained=-500), 0.1)
+    assert robustness(-5, -3, -4, untrained=0) == 0
+
+
+@given(
+    arrays(np.float64, (4, 5), elements=st.integers(-1000, 1000)),
+    st.integers(-1000, 1000),
+    st.integers(1, 10),
+)
+def test_robustness_is_a_share_that_shift_and_scale_leave_alone(
+    scores: FloatArray, shift: int, scale: int
+) -> None:
+    share = partial(alpha_robustness, alphas=[1, 3, 10, 30])
+    value = share(*scores, untrained=-1000, best=500)
+    assert 0 <= value <= 1
+    moved = share(
+        *(scale * scores + shift), untrained=shift - 1000 * scale, best=scale * 500 + shift
+    )
+    assert_allclose(moved, value, atol=1e-9)
+
+
+def test_robustness_has_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    sweep = [rng.normal(mean, 5, 8) for mean in (0, 100, 95, 0)]
+    share = partial(alpha_robustness, alphas=[1, 10, 100, 1000], untrained=0.0, best=100.0)
+    estimate = interval_estimates(share, *sweep)
+    assert estimate.low is not None
+    assert 0 < estimate.low < estimate.value < estimate.high < 1
