@@ -147,7 +147,7 @@ def cell(text: object) -> str:
 def inline_svg(figure: Drawn) -> Markup:
     """The figure's SVG as an element of an HTML page.
 
-    Coordinates are rounded to a hundredth of a point, identifiers are made unique to the figure
+    Coordinates are rounded to a tenth of a point, identifiers are made unique to the figure
     and those that nothing refers to are dropped.
     """
     svg = figure.path(".svg").read_text()
@@ -155,7 +155,7 @@ def inline_svg(figure: Drawn) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(
         r' d="[^"]*"',
-        lambda path: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", path[0]),
+        lambda path: re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", path[0]),
         svg,
     )
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))

@@ -83,9 +83,9 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
     )
     caption = (
         "AlphaGrad, from dark to light by α, against Adam, in black. Above: interquartile mean "
-        "over seeds of the return during training. Below: final score, the mean return of the last 100 "
-        "training episodes, against α; dots: seeds; large markers: interquartile mean; bars, and "
-        "Adam's grey band: 95% stratified bootstrap intervals, none with fewer than "
+        "over seeds of the return during training. Below: final score, the mean return of the "
+        "last 100 training episodes, against α; dots: seeds; large markers: interquartile mean; "
+        "bars, and Adam's grey band: 95% stratified bootstrap intervals, none with fewer than "
         f"{MINIMUM_SEEDS} seeds. {counts}. " + command("study=all name=overview")
     )
     return Plot("overview", "The paper's three studies", caption, data, draw)

@@ -182,4 +182,4 @@ def _horizon_axes(axes: Axes, horizons: np.ndarray[Any, Any]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.tick_params(labelleft=axes.get_subplotspec().is_first_col(), colors=GREY)
+    axes.tick_params(colors=GREY)
