@@ -9,7 +9,9 @@ VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status plots figure report claims check-records benchmark benchmark-throughput benchmark-tracking \
+.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
+	plots figure report claims check-records benchmark benchmark-optimizer benchmark-throughput \
+	benchmark-tracking \
 	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
@@ -68,7 +70,6 @@ figure: setup ## Redraw one figure: NAME=learning_curves (STUDY=ppo, SCALE=paper
 	$(RUN) -m scripts.figures name=$(or $(NAME),all) study=$(or $(STUDY),all) $(if $(filter command line,$(origin SCALE)),scale=$(SCALE))
 
 report: setup ## Write results/report.html and results/README.md, with all tables, figures and verdicts
-	$(RUN) -m scripts.claims
 	$(RUN) -m scripts.report
 
 dashboard: setup ## With a wandb key: save the workspace, print its address; without: see the runs here
@@ -86,7 +87,10 @@ video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then 
 	$(RUN) -m experiments.watch runs/video/ppo-* --output results/video/halfcheetah.gif \
 	--size 240 --first 100 --last 180
 
-benchmark: benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+benchmark: benchmark-optimizer benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+
+benchmark-optimizer: setup ## Time the optimizer's step against torch's optimizers
+	$(RUN) -m scripts.benchmark.optimizer
 
 benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
 	for protocol in dqn_cartpole td3_hopper ppo_halfcheetah; do \

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from alphagrad.normalization import tanh_argument, tanh_arguments, widened
+from alphagrad import cpu
+from alphagrad.fused import step as fused_step
+from alphagrad.normalization import bounded, steepness, tanh_argument, tanh_arguments, widened
 
 __all__ = ["AlphaGrad", "alphagrad"]
 
@@ -68,6 +70,10 @@ class AlphaGrad(Optimizer):
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
         foreach: work on lists of tensors; by default wherever that is possible on CPU and CUDA.
+        fused: compile the step by ``torch.compile``, once for each set of shapes and of settings
+            other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
+            the second step on. Without a compiler there is one warning, and steps are taken as by
+            default. On CUDA, sums of fp64 gradients' squares may overflow, to NaN.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
@@ -94,6 +100,7 @@ class AlphaGrad(Optimizer):
         alpha_scaling: str = "none",
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool | None = None,
         capturable: bool = False,
         differentiable: bool = False,
     ) -> None:
@@ -109,6 +116,7 @@ class AlphaGrad(Optimizer):
             "alpha_scaling": alpha_scaling,
             "maximize": maximize,
             "foreach": foreach,
+            "fused": fused,
             "capturable": capturable,
             "differentiable": differentiable,
         }
@@ -154,7 +162,8 @@ class AlphaGrad(Optimizer):
 
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            buffers = [self._momentum_buffer(param, group) for param in params]
+            old_buffers = self._momentum_buffers(params, group)
+            buffers = old_buffers.copy()
             settings = {name: group[name] for name in self.defaults}
             alphagrad(
                 params,
@@ -164,8 +173,8 @@ class AlphaGrad(Optimizer):
                 found_inf=getattr(self, "found_inf", None),
                 **settings,
             )
-            for param, buffer in zip(params, buffers, strict=True):
-                if buffer is not None:
+            for param, old_buffer, buffer in zip(params, old_buffers, buffers, strict=True):
+                if buffer is not old_buffer:
                     self.state[param]["momentum_buffer"] = buffer
         return loss
 
@@ -177,13 +186,14 @@ class AlphaGrad(Optimizer):
                 if not group["capturable"]:
                     raise RuntimeError("Capturing AlphaGrad in a CUDA graph needs capturable=True")
 
-    def _momentum_buffer(self, param: Tensor, group: dict[str, Any]) -> Tensor | None:
-        """The buffer of a parameter; None before its first step, and without momentum."""
-        if group["momentum"] == 0:
-            self.state.pop(param, None)  # the momentum may have been turned off
-            return None
-        buffer: Tensor | None = self.state.get(param, {}).get("momentum_buffer")
-        return buffer
+    def _momentum_buffers(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor | None]:
+        """The buffer of each parameter; None before its first step, and without momentum."""
+        if group["momentum"] != 0:
+            return [self.state.get(param, {}).get("momentum_buffer") for param in params]
+        if self.state:
+            for param in params:
+                self.state.pop(param, None)  # the momentum has been turned off
+        return [None] * len(params)
 
 
 def _validate(group: dict[str, Any]) -> None:
@@ -212,12 +222,16 @@ def _validate(group: dict[str, Any]) -> None:
     for name in flags:
         if not isinstance(group[name], bool):
             raise ValueError(f"Invalid {name} value: {group[name]}")
-    if not (group["foreach"] is None or isinstance(group["foreach"], bool)):
-        raise ValueError(f"Invalid foreach value: {group['foreach']}")
+    for name in ("foreach", "fused"):
+        if not (group[name] is None or isinstance(group[name], bool)):
+            raise ValueError(f"Invalid {name} value: {group[name]}")
     if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
         raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-    if group["foreach"] and group["differentiable"]:
-        raise ValueError("foreach does not support differentiable")
+    if group["foreach"] and group["fused"]:
+        raise ValueError("foreach and fused cannot both be True")
+    for name in ("foreach", "fused"):
+        if group[name] and group["differentiable"]:
+            raise ValueError(f"{name} does not support differentiable")
 
 
 def _in_range(value: object, low: float, high: float) -> bool:
@@ -240,6 +254,7 @@ def alphagrad(
     alpha_scaling: str,
     maximize: bool,
     foreach: bool | None = None,
+    fused: bool | None = None,
     capturable: bool = False,
     differentiable: bool = False,
     grad_scale: Tensor | None = None,
@@ -265,33 +280,51 @@ def alphagrad(
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
     if not params or (found_inf is not None and found_inf.item()):
         return
-    if foreach is None:
-        devices = {param.device.type for param in params} <= {"cpu", "cuda"}
-        foreach = devices and not differentiable and {*map(type, params)} <= {Tensor, Parameter}
 
-    real_params = [_as_real(param) for param in params]
-    real_grads = [_as_real(grad) for grad in grads]
-    real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
-    step = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
-    step(
-        real_params,
-        real_grads,
-        real_buffers,
-        lr=lr.reshape(()) if isinstance(lr, Tensor) else lr,
-        alpha=alpha,
-        eps=eps if grad_scale is None else eps * grad_scale,
-        momentum=momentum,
-        dampening=dampening,
-        nesterov=nesterov,
-        weight_decay=weight_decay,
-        coupled_weight_decay=coupled_weight_decay,
-        alpha_scaling=alpha_scaling,
-        maximize=maximize,
-    )
-    for index, buffer in enumerate(real_buffers):
-        if buffer is not None and params[index].is_complex():
-            buffer = torch.view_as_complex(buffer)
-        momentum_buffers[index] = buffer
+    has_complex = any(map(torch.is_complex, params))
+    real_params, real_grads, real_buffers = params, grads, momentum_buffers
+    if has_complex:
+        real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
+        real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
+    settings: dict[str, Any] = {
+        "lr": lr.reshape(()) if isinstance(lr, Tensor) else lr,
+        "alpha": alpha,
+        "eps": eps if grad_scale is None else eps * grad_scale,
+        "momentum": momentum,
+        "dampening": dampening,
+        "nesterov": nesterov,
+        "weight_decay": weight_decay,
+        "coupled_weight_decay": coupled_weight_decay,
+        "alpha_scaling": alpha_scaling,
+        "maximize": maximize,
+    }
+    tensors = real_params, real_grads, real_buffers
+    if not (fused and fused_step(_single_tensor_alphagrad, *tensors, **settings)):
+        eager_step = _eager_step(real_params, real_buffers, foreach, differentiable)
+        eager_step(*tensors, **settings)
+    if has_complex:
+        for index, buffer in enumerate(real_buffers):
+            if buffer is not None and params[index].is_complex():
+                buffer = torch.view_as_complex(buffer)
+            momentum_buffers[index] = buffer
+
+
+def _eager_step(
+    params: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    foreach: bool | None,
+    differentiable: bool,
+) -> Callable[..., None]:
+    """The fastest way that there is for these tensors."""
+    if foreach is False or differentiable:
+        return _single_tensor_alphagrad
+    tensors = [*params, *(buffer for buffer in momentum_buffers if buffer is not None)]
+    if not torch.compiler.is_compiling() and cpu.supports(tensors):
+        return cpu.step
+    if foreach is None:
+        devices = all(param.is_cpu or param.is_cuda for param in params)
+        foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
+    return _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
 
 
 def _as_real(tensor: Tensor) -> Tensor:
@@ -313,12 +346,14 @@ def _single_tensor_alphagrad(
     coupled_weight_decay: bool,
     alpha_scaling: str,
     maximize: bool,
+    norms: list[Tensor] | None = None,
 ) -> None:
-    """The rule, tensor by tensor, as it reads."""
+    """The rule, tensor by tensor, as it reads. Norms of the gradients may be known."""
     for index, param in enumerate(params):
         grad = -grads[index] if maximize else grads[index]
-        steepness = _steepness(grad, alpha, alpha_scaling)
-        update = torch.tanh(tanh_argument(widened(grad), steepness, eps)).to(param.dtype)
+        own_alpha = steepness(grad, alpha, alpha_scaling)
+        norm = None if norms is None else norms[index]
+        update = bounded(tanh_argument(widened(grad), own_alpha, eps, norm)).to(param.dtype)
 
         if coupled_weight_decay and weight_decay != 0:
             update = update.add(param, alpha=weight_decay)
@@ -363,8 +398,8 @@ def _multi_tensor_alphagrad(
         group_grads = [widened(grads[index]) for index in indices]
         if maximize:
             group_grads = list(torch._foreach_neg(group_grads))
-        steepness = [_steepness(grad, alpha, alpha_scaling) for grad in group_grads]
-        updates = tanh_arguments(group_grads, steepness, eps)
+        alphas = [steepness(grad, alpha, alpha_scaling) for grad in group_grads]
+        updates = tanh_arguments(group_grads, alphas, eps)
         torch._foreach_tanh_(updates)
         if updates[0].dtype != dtype:
             updates = [update.to(dtype) for update in updates]
@@ -393,7 +428,3 @@ def _multi_tensor_alphagrad(
             torch._foreach_add_(group_params, list(torch._foreach_mul(updates, -lr)))
         else:
             torch._foreach_add_(group_params, updates, alpha=-lr)
-
-
-def _steepness(grad: Tensor, alpha: float, alpha_scaling: str) -> float:
-    return alpha * math.sqrt(grad.numel()) if alpha_scaling == "sqrt" else alpha

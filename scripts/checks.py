@@ -5,6 +5,7 @@ Every check answers for itself: it says what it needs and lacks, and is undecide
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -71,13 +72,13 @@ def family(name: str, study: str, arms: Arms, label: str, settings: int) -> Side
 def stability_check(study: str, arms: Arms, statement: str, sign: int) -> Check:
     """Whether AlphaGrad's drawdowns are larger (sign 1) or smaller (-1) than Adam's."""
     larger = "larger" if sign > 0 else "smaller"
+    side = alphagrad(study, arms)
 
     def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
         extent = return_range(arms[study])
         falls = improvement(sign * drawdown(x.curves), sign * drawdown(y.curves))
-        numbers = [
-            Number(f"probability of a {larger} drawdown", falls.value, falls.low, falls.high)
-        ]
+        falls = replace(falls, name=f"probability of a {larger} drawdown")
+        numbers = [falls]
         for name, arm in (("AlphaGrad", x), ("Adam", y)):
             numbers += [
                 number(
@@ -91,10 +92,16 @@ def stability_check(study: str, arms: Arms, statement: str, sign: int) -> Check:
                 Number(f"share of runs that collapsed, {name}", collapsed(arm, extent).mean()),
                 Number(f"share of runs that diverged, {name}", arm.diverged.mean()),
             ]
+        for arm in side.arms:
+            each = improvement(sign * drawdown(arm.curves), sign * drawdown(y.curves))
+            numbers.append(replace(each, name=f"{falls.name}, {arm.name}"))
         return better(falls), numbers
 
-    rule = f"Drawdown: the largest fall of a run's smoothed curve, as share of its range. {BETTER}"
-    return compare(statement, rule, alphagrad(study, arms), adam(study, arms), judge)
+    rule = (
+        "Drawdown: the largest fall of a run's smoothed curve, as share of its range, at the alpha "
+        f"with the best returns; the other alphas are shown and do not decide. {BETTER}"
+    )
+    return compare(statement, rule, side, adam(study, arms), judge)
 
 
 def competitive_check(study: str, arms: Arms) -> Check:
@@ -203,7 +210,7 @@ def interaction_check(arms: Arms) -> Check:
             numbers.append(Number(name, 0.5, 0.5, 0.5))  # the same runs
         else:
             chance = improvement(tuned.scores, there.scores)
-            numbers.append(Number(name, chance.value, chance.low, chance.high))
+            numbers.append(replace(chance, name=name))
         verdicts.append(better(numbers[-1]))
     all_pairs = len(ready) == len(ALGORITHMS)
     verdict = decide(

@@ -114,12 +114,12 @@ def claims(arms: Arms, theory: list[Theory]) -> list[Claim]:
         ),
         "dqn": (
             "Off-policy DQN: AlphaGrad is unstable next to Adam",
-            (stability_check("dqn", arms, "Less stable training", 1),),
+            (stability_check("dqn", arms, "Less stable training, even at its best alpha", 1),),
         ),
         "td3": (
             "TD3: more stable training, competitive returns, but alpha has to be tuned with care",
             (
-                stability_check("td3", arms, "More stable training", -1),
+                stability_check("td3", arms, "More stable training, at its best alpha", -1),
                 competitive_check("td3", arms),
                 critical_check("td3", arms),
             ),
@@ -167,7 +167,7 @@ def to_markdown(found: list[Claim]) -> str:
         ("paper", "Claim of the paper", "Verdict"),
         ("ours", "Our question", "Answer"),
     ):
-        lines += [f"| | {heading} | {verdict} |", "| --- | --- | --- |"]
+        lines += [f"| Id | {heading} | {verdict} |", "| --- | --- | --- |"]
         lines += [
             f"| [{claim.id}](#{claim.id}) | {claim.text} | **{claim.answer}** |"
             for claim in found
@@ -183,7 +183,7 @@ def to_markdown(found: list[Claim]) -> str:
                 f"### {check.statement}{verdict}" if verdict else f"**{check.statement}**",
                 "",
             ]
-            lines += [f"- {number.name}: {_text(number)}" for number in check.numbers]
+            lines += [f"- {number.name}: {number_text(number)}" for number in check.numbers]
             lines += [
                 f"- Rests on: {rests or 'no runs'}.",
                 f"- Rule: {check.rule}",
@@ -193,7 +193,8 @@ def to_markdown(found: list[Claim]) -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _text(number: Number) -> str:
+def number_text(number: Number) -> str:
+    """A number's value, with its interval in brackets if it has one."""
     if number.low is None or number.high is None:
         return _digits(number.value)
     return f"{_digits(number.value)} [{_digits(number.low)}, {_digits(number.high)}]"
@@ -216,21 +217,31 @@ class Settings:
     results: str = "results"
 
 
+def write_claims(results: Path) -> list[Claim]:
+    """Judges the records below a folder, writes ``CLAIMS.md`` and ``claims.json`` there.
+
+    Raises:
+        RecordError: If records cannot be used.
+    """
+    names = [name for study in ALGORITHMS for name in (study, f"{study}_fair")]
+    with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
+    arms: dict[str, list[Arm]] = {name: [] for name in names}
+    arms |= {name: arms_of(load_study(results / name)) for name in with_records}
+    found = claims(arms, load_theory(results / "theory"))
+    write(results / "CLAIMS.md", to_markdown(found).encode())
+    write(results / "claims.json", to_json(found).encode())
+    return found
+
+
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code, 2 for a mistake told in one line."""
     try:
         usage = "python -m scripts.claims [results=<folder>]"
         results = Path(parse(Settings, arguments, usage).results)
-        names = [name for study in ALGORITHMS for name in (study, f"{study}_fair")]
-        with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
-        arms: dict[str, list[Arm]] = {name: [] for name in names}
-        arms |= {name: arms_of(load_study(results / name)) for name in with_records}
-        found = claims(arms, load_theory(results / "theory"))
+        found = write_claims(results)
     except (RecordError, SettingsError) as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2
-    write(results / "CLAIMS.md", to_markdown(found).encode())
-    write(results / "claims.json", to_json(found).encode())
     for claim in found:
         print(f"{claim.id:22} {claim.answer}")
     print(results / "CLAIMS.md")

@@ -4,12 +4,12 @@
 
 The tables and figures of every study come first, of both scales. Then ``report.html``, one page
 that needs no network, and ``README.md``, the same for the repository's page, show those of paper
-scale, with the verdicts that ``python -m scripts.claims`` has written.
+scale.
 """
 
-import json
 import re
 import sys
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from scripts.claims import Claim, number_text, write_claims
 from scripts.figures import PAPER_STUDIES
 from scripts.figures.__main__ import FigureSettings, draw_all
 from scripts.figures.plot import Drawn
@@ -25,7 +26,7 @@ from scripts.figures.theory import load_theory, theory_table
 from scripts.files import write
 from scripts.records import Record, RecordError, Study, load_study
 from scripts.settings import SettingsError, StudySettings, parse, study_folders
-from scripts.tables import HEADINGS, format_rows, notes, summarize, write_table
+from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
 
 USAGE = "python -m scripts.report [results=<folder>]"
 
@@ -71,13 +72,15 @@ def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
     ]
 
 
-def context(results: Path, studies: list[Study], drawn: list[Drawn]) -> dict[str, Any]:
+def context(
+    results: Path, studies: list[Study], drawn: list[Drawn], claims: list[Claim]
+) -> dict[str, Any]:
     """What the templates show."""
     records = unique([record for study in studies for record in study.records])
     provenance = [record.provenance for record in records]
     theory = load_theory(results)
     return {
-        "claims": load_claims(results),
+        "claims": claims,
         "headings": list(HEADINGS.values()),
         "overview": next((figure for figure in drawn if figure.name == "overview"), None),
         "sections": sections(studies, drawn),
@@ -99,22 +102,6 @@ def context(results: Path, studies: list[Study], drawn: list[Drawn]) -> dict[str
         "diverged": [record for record in records if record.diverged],
         "silent": [record for record in records if record.final_score is None],
     }
-
-
-def load_claims(results: Path) -> list[dict[str, Any]]:
-    """What ``python -m scripts.claims`` has written; empty if it was never run."""
-    path = results / "claims.json"
-    if not path.exists():
-        return []
-    found: list[dict[str, Any]] = json.loads(path.read_text())["claims"]
-    return found
-
-
-def number(value: float) -> str:
-    """A number of a claim: whole, with one decimal from 10 up, with two below."""
-    if float(value).is_integer():
-        return f"{value:,.0f}"
-    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def unique(records: list[Record]) -> list[Record]:
@@ -139,37 +126,43 @@ def code(text: str) -> Markup:
     )
 
 
-def cell(text: object) -> str:
-    """A text that cannot leave its cell of a Markdown table, nor become HTML."""
-    return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
-
-
 def inline_svg(figure: Drawn) -> Markup:
     """The figure's SVG as an element of an HTML page.
 
-    Coordinates are rounded to a tenth of a point, identifiers are made unique to the figure
-    and those that nothing refers to are dropped.
+    Coordinates are rounded to a tenth of a point. Identifiers are made unique to the figure, and
+    those that nothing refers to are dropped.
     """
     svg = figure.path(".svg").read_text()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(
-        r' d="[^"]*"',
-        lambda path: re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", path[0]),
+        r' (?:d|x|y)="[^"]*"',
+        lambda attribute: re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", attribute[0]),
         svg,
     )
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
-    prefix = f"{figure.folder.parent.name}-{figure.name}-"
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\s*([MLQCz])\s*", r"\1", path[0]), svg)
+    key = f"{zlib.crc32(f'{figure.folder.parent.name}/{figure.name}'.encode()):08x}"
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    names = {name: f"f{key}-{number}" for number, name in enumerate(used)}
     svg = re.sub(
-        r' id="([^"]*)"', lambda name: f' id="{prefix}{name[1]}"' if name[1] in used else "", svg
+        r' id="([^"]*)"', lambda name: f' id="{names[name[1]]}"' if name[1] in names else "", svg
     )
-    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}", svg)
+    svg = re.sub(r'(href="|url\()#([^")]+)', lambda link: f"{link[1]}#{names[link[2]]}", svg)
     svg = re.sub(r'^<svg([^>]*?) height="[^"]*"', r"<svg\1", svg)
     svg = re.sub(r'^<svg([^>]*?) width="[^"]*"', r"<svg\1", svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     label = escape(figure.title)
     # matplotlib has escaped all text in its SVG
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def share_styles(page: str) -> str:
+    """A page whose elements name a class each for their style, which makes it half as long."""
+    styles = dict.fromkeys(re.findall(r' style="([^"]*)"', page))
+    names = {style: f"s{number}" for number, style in enumerate(styles)}
+    page = re.sub(r' style="([^"]*)"', lambda style: f' class="{names[style[1]]}"', page)
+    rules = "\n".join(f".{name} {{ {style} }}" for style, name in names.items())
+    return page.replace("</style>", f"{rules}\n</style>", 1)
 
 
 def render_report(name: str, values: dict[str, Any]) -> str:
@@ -182,7 +175,7 @@ def render_report(name: str, values: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "cell": cell, "number": number, "svg": inline_svg}
+    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg, "number": number_text}
     return environment.get_template(name).render(values)
 
 
@@ -198,11 +191,15 @@ def write_report(results: Path) -> list[Path]:
     for study in studies:
         write_table(study)
     drawn = draw_all(FigureSettings(results=str(results)))
-    values = context(results, [study for study in studies if not study.quick], drawn)
-    pages = {"report.html": "report.html.j2", "README.md": "report.md.j2"}
-    for name, template in pages.items():
-        write(results / name, render_report(template, values).encode())
-    return [results / name for name in pages]
+    paper_scale = [study for study in studies if not study.quick]
+    values = context(results, paper_scale, drawn, write_claims(results))
+    pages = {
+        results / "report.html": share_styles(render_report("report.html.j2", values)),
+        results / "README.md": render_report("report.md.j2", values),
+    }
+    for path, page in pages.items():
+        write(path, page.encode())
+    return list(pages)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ Without arguments these are the tables of every study of both scales. Each study
 ``table.csv`` and ``table.md``.
 """
 
+import re
 import sys
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -104,6 +105,11 @@ def _score(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
 
 
+def cell(text: object) -> str:
+    """A text that cannot leave its cell of a Markdown table, nor become HTML."""
+    return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
+
+
 def to_markdown(study: Study, summary: pd.DataFrame) -> str:
     """The table with all that is needed to judge it and to make it again."""
     lines = [f"# {study.name}", ""]
@@ -112,7 +118,7 @@ def to_markdown(study: Study, summary: pd.DataFrame) -> str:
     lines += [
         f"| {' | '.join(HEADINGS.values())} |",
         f"| --- |{' ---: |' * (len(HEADINGS) - 1)}",
-        *(f"| {' | '.join(cells)} |" for cells in format_rows(summary)),
+        *(f"| {' | '.join(map(cell, cells))} |" for cells in format_rows(summary)),
         "",
         *(f"- {note}" for note in notes(study)),
     ]

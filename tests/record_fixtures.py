@@ -1,5 +1,6 @@
 """Hand-made records, valid by the schema of docs/records.md."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,16 @@ def make_record(
     protocol: str = "ppo_halfcheetah",
     environment: str = "HalfCheetah-v4",
     diverged_at: int | None = None,
+    learning_rate: float | None = None,
+    saturated: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     cells = len(returns)
     family, _, alpha = arm.partition("-alpha")
     optimizer = {"_target_": family} | ({"alpha": float(alpha)} if alpha else {})
-    learning_rate = float(arm.partition("-lr")[2] or 3e-4)
-    return {
+    learning_rate = learning_rate or float(arm.partition("-lr")[2] or 3e-4)
+    record = {
         "schema_version": 1,
-        "identity": "0123456789ab",
+        "identity": hashlib.sha256(f"{protocol} {arm} {seed}".encode()).hexdigest()[:12],
         "status": "completed" if diverged_at is None else "diverged",
         "reason": None if diverged_at is None else "train/value_loss is nan",
         "arm": arm,
@@ -62,6 +65,11 @@ def make_record(
             "threads": 1,
         },
     }
+    if saturated is not None:
+        tensor = {"update_rms": [1e-3] * len(saturated), "saturated_share": list(saturated)}
+        steps = [total_steps * index // len(saturated) for index in range(len(saturated))]
+        record["diagnostics"] = {"step": steps, "tensors": {"net.weight": tensor}}
+    return record
 
 
 def write_records(folder: Path, *records: dict[str, Any]) -> Path:

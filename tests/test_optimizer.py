@@ -75,6 +75,14 @@ def test_steps_equal_the_reference(
         np.testing.assert_allclose(param.detach().double(), value, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_lists_of_tensors_as_on_a_gpu_equal_the_reference(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alphagrad.cpu.supports", lambda tensors: False)
+    test_steps_equal_the_reference(settings, torch.float64, 1e-12, foreach=True)
+
+
 @both_paths
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1.6e-2)])
 def test_half_precision_is_normalised_in_fp32(
@@ -213,6 +221,7 @@ def test_without_a_look_at_values_steps_are_the_same(
     params, grads = make_parameters(), make_gradients(3)
     others = copy.deepcopy(params)
     take_steps(AlphaGrad(params, lr=0.1, alpha_scaling=alpha_scaling), params, grads)
+    monkeypatch.setattr("alphagrad.cpu.supports", lambda tensors: False)
     monkeypatch.setattr("alphagrad.normalization._on_host", lambda tensor: False)  # as on a GPU
     take_steps(AlphaGrad(others, lr=0.1, alpha_scaling=alpha_scaling), others, grads)
     torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-12)

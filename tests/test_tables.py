@@ -11,12 +11,6 @@ from scripts.records import load_study
 from scripts.tables import HEADINGS, format_rows, main, summarize, to_markdown
 
 ROOT = Path(__file__).parents[1]
-FILES = ["table.csv", "table.md"]
-
-
-def written(folder: Path) -> list[str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(str(path.relative_to(folder)) for path in files if path.parent.name != "records")
 
 
 def small_study(folder: Path) -> Path:
@@ -49,7 +43,7 @@ def test_table_holds_the_values_made_by_hand(tmp_path: Path) -> None:
 
 
 def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
-    dirty = make_record("sgd", score=None, returns=[None] * 4)
+    dirty = make_record("sgd|<b>", score=None, returns=[None] * 4)
     dirty["provenance"]["git"]["dirty"] = True
     dirty["provenance"]["versions"]["torch"] = "2.12.0"
     study = load_study(write_records(small_study(tmp_path / "ppo"), dirty))
@@ -60,6 +54,7 @@ def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
     text = to_markdown(study, summarize(study))
     for expected in (
         f"| {' | '.join(HEADINGS.values())} |",
+        r"| sgd\|&lt;b> | 1 |",
         "`python -m scripts.tables study=ppo` from 6 runs, seeds 0, 1, 2.",
         "ppo_halfcheetah: HalfCheetah-v4, 1,000 steps, paper scale.",
         "95% stratified bootstrap percentile intervals, 10,000 resamples",
@@ -77,16 +72,14 @@ def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
 def test_all_studies_of_both_scales_are_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small_study(tmp_path / "ppo")
-    small_study(tmp_path / "ppo-quick")
+    folders = [small_study(tmp_path / "ppo"), small_study(tmp_path / "ppo-quick")]
     (tmp_path / "dqn" / "records").mkdir(parents=True)
-    assert main(["study=all", f"results={tmp_path}"]) == 0
+    assert main([f"results={tmp_path}"]) == 0
     output = capsys.readouterr().out
-    for folder in (tmp_path / "ppo", tmp_path / "ppo-quick"):
-        assert written(folder) == FILES
-        assert all(str(folder / file) in output for file in FILES)
-    assert not written(tmp_path / "dqn")
-    assert "1,700 [1,000, 2,600]" in output
+    files = [folder / name for folder in folders for name in ("table.csv", "table.md")]
+    assert sorted(tmp_path.rglob("table.*")) == files
+    assert all(str(file) in output for file in files)
+    assert output.count("1,700 [1,000, 2,600]") == 4
     assert "Quick scale: 1,000 steps, 5 runs. This is not evidence." in output
     quick = (tmp_path / "ppo-quick" / "table.md").read_text()
     assert "Quick scale: 1,000 steps, 5 runs. This is not evidence." in quick
@@ -100,13 +93,26 @@ def test_all_studies_of_both_scales_are_written(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "written"),
+    [(["scale=quick"], "ppo-quick"), (["study=ppo"], "ppo"), (["study=ppo", "scale=paper"], "ppo")],
+)
+def test_the_arguments_choose_the_studies(
+    tmp_path: Path, arguments: list[str], written: str
+) -> None:
+    for folder in ("ppo", "ppo-quick"):
+        write_records(tmp_path / folder, make_record())
+    assert main([*arguments, f"results={tmp_path}"]) == 0
+    assert {path.parent.name for path in tmp_path.rglob("table.*")} == {written}
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["study=ppo", "studdy=ppo"], "Key 'studdy' not in"),
         (["study=ppo", "scale=big"], "Invalid value 'big', expected one of [paper, quick]"),
         (["study=[ppo"], "while parsing"),
         (["study=ppo"], "no records in"),
-        (["study=all"], "no study in"),
+        ([], "no study in"),
         (["study=td3", "scale=quick"], "torn.json: Invalid JSON"),
     ],
 )
@@ -118,17 +124,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         (tmp_path / "td3-quick" / "records" / "torn.json").write_text("{")
     assert main([*arguments, f"results={tmp_path}"]) == 2
     error = capsys.readouterr().err
+    assert error.startswith("tables: ")
     assert message in error
     assert error.count("\n") == 1
 
 
-def test_the_command_needs_no_torch(tmp_path: Path) -> None:
-    write_records(tmp_path / "ppo", make_record())
+@pytest.mark.parametrize("module", ["tables", "figures.__main__", "report"])
+def test_the_commands_need_no_torch(module: str) -> None:
     code = (
-        "import sys; from scripts.tables import main; "
-        f"assert main(['study=ppo', {f'results={tmp_path}'!r}]) == 0; "
+        f"import sys, scripts.{module}; "
         "assert not {'torch', 'stable_baselines3', 'gymnasium', 'experiments'} & set(sys.modules)"
     )
     environment = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
-    assert written(tmp_path / "ppo") == FILES

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 FOLDER = Path(__file__).parents[2] / "results" / "benchmark"
-STYLE = Path(__file__).parents[1] / "alphagrad.mplstyle"
+STYLE = Path(__file__).parents[1] / "figures" / "alphagrad.mplstyle"
 
 
 def main() -> None:

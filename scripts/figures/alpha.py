@@ -254,17 +254,17 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
         if _all_else(arm) == _all_else(first)
     ]
     data = pd.DataFrame(rows).sort_values(["learning_rate", "alpha"], ignore_index=True)
-    cells = data.set_index(["learning_rate", "alpha"])["value"].unstack()  # noqa: PD010
+    cells = data.pivot_table("value", index="learning_rate", columns="alpha", dropna=False)
     if min(cells.shape) < 2:
         return None
 
     def draw(size: Size) -> Figure:
         figure = Figure(figsize=(size.width, 0.36 * len(cells) + 1.1))
         axes = figure.add_subplot()
-        values = cells.to_numpy(dtype=np.float64)
-        image = axes.imshow(values, cmap="cividis", aspect="auto", origin="lower")
-        middle = (np.nanmin(values) + np.nanmax(values)) / 2
-        for (row, column), value in np.ndenumerate(values):
+        image = axes.imshow(cells, cmap="cividis", aspect="auto", origin="lower")
+        scores = cells.to_numpy(dtype=np.float64)
+        middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
+        for (row, column), value in np.ndenumerate(scores):
             if np.isfinite(value):
                 axes.text(
                     column,

@@ -35,12 +35,8 @@ def performance_profile(study: Study) -> Plot | None:
     styles = looks(arms)
 
     def draw(size: Size) -> Figure:
-        figure = Figure(
-            figsize=(
-                size.width,
-                2.8 + 0.05 * len(arms) if size is COLUMN else max(2.8, 0.16 * len(arms)),
-            )
-        )
+        legend = 0.05 * len(arms) if size is COLUMN else max(0.0, 0.16 * len(arms) - 2.8)
+        figure = Figure(figsize=(size.width, 2.8 + legend))
         axes = figure.add_subplot()
         for name, own in data.groupby("arm", sort=False):
             look = styles[str(name)]

@@ -1,4 +1,4 @@
-"""The paper's three studies side by side: how each arm learns, and its score against alpha."""
+"""One panel over the paper's studies: how each arm learns, and how alpha decides the score."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The theory's figures: measured gradient norms and their bounds, and why a step must shrink."""
+"""The theory's figures: gradient norms below their bounds, and where a step must shrink."""
 
 import json
 from dataclasses import replace
@@ -176,10 +176,12 @@ def _by_function(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _horizon_axes(axes: Axes, horizons: np.ndarray[Any, Any]) -> None:
+    cell = axes.get_subplotspec()
+    assert cell is not None
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator([float(horizon) for horizon in horizons[::2]]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.tick_params(colors=GREY)
+    axes.tick_params(labelleft=cell.is_first_col(), colors=GREY)

@@ -1,0 +1,174 @@
+"""The optimizer's step next to torch's optimizers and the author's loop, on one CPU thread.
+
+python -m scripts.benchmark.optimizer
+
+All optimizers step in turn in one process on tensors of the same shapes, so that whatever else the
+machine does meets them all; what is timed is the process's own CPU time. Ratios are of medians, to
+torch's fused Adam. Writes results/benchmark/optimizer.csv, .png and .pdf.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Muon, Optimizer
+
+from alphagrad import AlphaGrad
+from experiments.run import REPOSITORY, provenance
+
+RESULTS = REPOSITORY / "results" / "benchmark"
+ROUNDS = 11
+ROUND_SECONDS = 0.03  # of each optimizer
+
+
+def mlp(*widths: int) -> list[tuple[int, ...]]:
+    """Shapes of a multilayer perceptron's weights and biases."""
+    layers = zip(widths[1:], widths[:-1], strict=True)
+    return [shape for out, into in layers for shape in ((out, into), (out,))]
+
+
+PARAMETERS = {
+    "PPO's networks": [*mlp(17, 64, 64, 6), *mlp(17, 64, 64, 1), (1, 6)],
+    "TD3's two critics": 2 * mlp(14, 256, 256, 1),
+    "10M-parameter MLP": mlp(784, 2048, 2048, 2048, 10),
+}
+
+
+class AuthorsLoop(Optimizer):
+    """The rule tensor by tensor, as the author's code has it."""
+
+    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take one step."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                grad = param.grad
+                update = torch.tanh(grad / (grad.norm(p=2) + 1e-5))
+                if group["momentum"] != 0:
+                    state = self.state[param]
+                    if "momentum_buffer" not in state:
+                        state["momentum_buffer"] = torch.clone(update).detach()
+                    else:
+                        state["momentum_buffer"].mul_(group["momentum"]).add_(update)
+                    update = state["momentum_buffer"]
+                param.add_(update, alpha=-group["lr"])
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "Adam, fused": lambda params: Adam(params, lr=1e-6, fused=True),
+    "Adam, foreach": lambda params: Adam(params, lr=1e-6, foreach=True),
+    "Adam, loop": lambda params: Adam(params, lr=1e-6, foreach=False),
+    "SGD with momentum, fused": lambda params: SGD(params, lr=1e-6, momentum=0.9, fused=True),
+    "Muon (matrices only)": lambda params: Muon([p for p in params if p.ndim == 2], lr=1e-6),
+    **{
+        f"{name}, momentum {momentum:g}": lambda params, kind=kind, momentum=momentum, more=more: (
+            kind(params, lr=1e-6, momentum=momentum, **more)
+        )
+        for momentum in (0.0, 0.9)
+        for name, kind, more in (
+            ("AlphaGrad, default", AlphaGrad, {}),
+            ("AlphaGrad, fused", AlphaGrad, {"fused": True}),
+            ("Author's loop", AuthorsLoop, {}),
+        )
+    },
+}
+
+
+def make_parameters(shapes: list[tuple[int, ...]]) -> list[nn.Parameter]:
+    """Parameters with gradients."""
+    params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    for param in params:
+        param.grad = torch.randn_like(param)
+    return params
+
+
+def measure(shapes: list[tuple[int, ...]]) -> pd.DataFrame:
+    """Microseconds a step, temporary memory and state of every optimizer."""
+    rows: dict[str, dict[str, Any]] = {}
+    steps: dict[str, Callable[[], Any]] = {}
+    repeats: dict[str, int] = {}
+    for name, make in OPTIMIZERS.items():
+        if "Muon" in name and sum(map(math.prod, shapes)) > 1_000_000:
+            continue  # seconds a step
+        optimizer = make(make_parameters(shapes))
+        for _ in range(3):  # state is made and the step compiled
+            optimizer.step()
+        begin = time.process_time()
+        optimizer.step()
+        repeats[name] = max(1, int(ROUND_SECONDS / (time.process_time() - begin + 1e-6)))
+        steps[name] = optimizer.step
+        rows[name] = {"temporary_bytes": peak_memory(optimizer), "state_bytes": state(optimizer)}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(ROUNDS):
+        for name, step in steps.items():
+            begin = time.process_time()
+            for _ in range(repeats[name]):
+                step()
+            times[name].append((time.process_time() - begin) / repeats[name] * 1e6)
+    table = pd.DataFrame(rows).T
+    table.insert(0, "microseconds", pd.DataFrame(times).median())
+    table.insert(1, "ratio", table["microseconds"] / table["microseconds"]["Adam, fused"])
+    return table.rename_axis("optimizer")
+
+
+def state(optimizer: Optimizer) -> int:
+    """Bytes of the tensors that an optimizer keeps."""
+    values = (value for state in optimizer.state.values() for value in state.values())
+    return sum(value.nbytes for value in values if isinstance(value, Tensor))
+
+
+def peak_memory(optimizer: Optimizer) -> int:
+    """The most bytes that a step has allocated at one time."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        optimizer.step()
+    events = profile.profiler.kineto_results.events()
+    allocations = pd.Series(
+        [event.nbytes() for event in events if event.name() == "[memory]"], dtype=float
+    )
+    return int(max(0, allocations.cumsum().max())) if len(allocations) else 0
+
+
+def draw(table: pd.DataFrame) -> None:
+    """The ratios as bars, one panel for each set of parameters."""
+    plt.style.use(REPOSITORY / "scripts" / "figures" / "alphagrad.mplstyle")
+    figure, axes = plt.subplots(1, len(PARAMETERS), figsize=(11, 4), sharey=True)
+    for axis, name in zip(axes, PARAMETERS, strict=True):
+        panel = table[table["parameters"] == name].iloc[::-1]
+        axis.barh(panel["optimizer"], panel["ratio"])
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set(title=name, xlabel="time of a step, ratio to fused Adam", xlim=(0, 5))
+    figure.tight_layout()
+    for suffix in ("png", "pdf"):
+        figure.savefig(RESULTS / f"optimizer.{suffix}")
+
+
+def main() -> None:
+    """Measure, print and write."""
+    torch.manual_seed(0)
+    tables = []
+    for name, shapes in PARAMETERS.items():
+        table = measure(shapes).reset_index()
+        print(f"{name}\n{table.to_string(index=False, float_format='%.2f')}\n", flush=True)
+        table.insert(0, "parameters", name)
+        tables.append(table)
+        table = pd.concat(tables).assign(cpu=provenance()["cpu"]["model"], torch=torch.__version__)
+        table.to_csv(RESULTS / "optimizer.csv", index=False, float_format="%.3f")
+    draw(table)
+
+
+if __name__ == "__main__":
+    main()
