@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from scripts.records import RecordError
 from scripts.stability import (
@@ -278,7 +278,7 @@ def _state(arms: list[Arm]) -> float:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 class _Series(_Strict):
@@ -287,6 +287,12 @@ class _Series(_Strict):
     min_gradient_norm: list[float]
     bound: list[float]
     slope: float | None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.bound) != len(self.min_gradient_norm):
+            raise ValueError("bound and min_gradient_norm differ in length")
+        return self
 
 
 class _Summary(_Strict):

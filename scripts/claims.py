@@ -7,10 +7,11 @@ Writes ``CLAIMS.md`` and ``claims.json`` into the results' folder. The rules are
 """
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from scripts.checks import (
     ALGORITHMS,
@@ -140,13 +141,20 @@ def claims(arms: Arms, theory: list[Theory]) -> list[Claim]:
 
 
 def to_json(found: list[Claim]) -> str:
-    """The claims as JSON, with their verdicts in words."""
+    """The claims as JSON, with verdicts in words and null for what is not a finite number."""
     rows = [
         {"id": claim.id, "text": claim.text, "source": claim.source, "verdict": claim.answer}
-        | {"checks": [asdict(check) for check in claim.checks]}
+        | {"checks": [asdict(check, dict_factory=_finite) for check in claim.checks]}
         for claim in found
     ]
     return json.dumps({"claims": rows}, indent=1, allow_nan=False) + "\n"
+
+
+def _finite(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in fields
+    }
 
 
 def to_markdown(found: list[Claim]) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from scripts.statistics import (
     Arm,
     Estimate,
@@ -112,6 +114,8 @@ class Side:
         seeds = min(len(arm.records) for arm in self.arms)
         if seeds < FEWEST_SEEDS:
             return f"{self.name} has {seeds} of {FEWEST_SEEDS} seeds in {self.study}"
+        if any(np.isnan(arm.scores).any() for arm in self.arms):
+            return f"no episode has ended in {self.study}"
         return None
 
     @property

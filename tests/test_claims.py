@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,49 +11,14 @@ from typing import Any
 
 import pytest
 from record_fixtures import make_record, write_records
+from test_checks import sweep as ppo_sweep
 
 from scripts.checks import ALPHAS
 from scripts.claims import main
-from scripts.verdicts import FEWEST_SEEDS, Number, Verdict, above, below, better, combine
+from scripts.verdicts import FEWEST_SEEDS
 
 ROOT = Path(__file__).parents[1]
-REPRODUCED, NOT_REPRODUCED, UNDECIDED = Verdict
 STEADY, FALLING = [0, 50, 80, 100], [0, 100, 20, 100]
-
-
-@pytest.mark.parametrize(
-    ("value", "low", "high", "verdict"),
-    [
-        (0.8, 0.55, 0.95, REPRODUCED),
-        (0.8, 0.45, 0.95, UNDECIDED),  # meaningful, not significant
-        (0.7, 0.55, 0.85, UNDECIDED),  # significant, maybe not meaningful
-        (0.6, 0.55, 0.7, NOT_REPRODUCED),  # significant, certainly not meaningful
-        (0.2, 0.1, 0.3, NOT_REPRODUCED),
-        (1, None, None, UNDECIDED),
-    ],
-)
-def test_better_is_significant_and_meaningful(
-    value: float, low: float | None, high: float | None, verdict: Verdict
-) -> None:
-    assert better(Number("", value, low, high)) is verdict
-
-
-def test_a_threshold_is_passed_by_the_whole_interval() -> None:
-    for low, high, verdict in [
-        (1, 2, REPRODUCED),
-        (-1, 2, UNDECIDED),
-        (-2, -1, NOT_REPRODUCED),
-        (None, None, UNDECIDED),
-    ]:
-        assert above(Number("", 0, low, high), 0) is verdict
-        mirrored = Number("", 0, None if high is None else -high, None if low is None else -low)
-        assert below(mirrored, 0) is verdict
-
-
-def test_a_claim_needs_all_of_its_checks() -> None:
-    assert combine([REPRODUCED, REPRODUCED]) is REPRODUCED
-    assert combine([REPRODUCED, UNDECIDED]) is UNDECIDED
-    assert combine([REPRODUCED, UNDECIDED, NOT_REPRODUCED]) is NOT_REPRODUCED
 
 
 def write_study(
@@ -213,3 +179,22 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
         "assert not {'torch', 'stable_baselines3', 'gymnasium', 'experiments'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, check=True)
+
+
+def test_the_committed_results_are_judged(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for source in (*(ROOT / "results").glob("*/records"), ROOT / "results" / "theory"):
+        shutil.copytree(source, results / source.relative_to(ROOT / "results"))
+    assert main([f"results={results}"]) == 0
+    assert (results / "claims.json").read_text() == (ROOT / "results" / "claims.json").read_text()
+    assert (results / "CLAIMS.md").read_text() == (ROOT / "results" / "CLAIMS.md").read_text()
+
+
+def test_a_gain_over_an_adam_that_learned_nothing_is_valid_json(tmp_path: Path) -> None:
+    records = ppo_sweep(200.0)
+    for record in records:
+        if record["arm"] == "adam":
+            record["final_score"] = record["curve"]["return_mean"][0]  # untrained
+    write_records(tmp_path / "ppo", *records)
+    assert main([f"results={tmp_path}"]) == 0
+    assert "Infinity" not in (tmp_path / "claims.json").read_text()

@@ -1,4 +1,3 @@
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from scripts.figures.alpha import score_against_alpha, score_by_learning_rate_an
 from scripts.figures.comparison import probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share
-from scripts.figures.plot import COLUMN, PAGE, Drawn, render
+from scripts.figures.plot import COLUMN, PAGE, Drawn, Plot, Size, render
 from scripts.records import Study, load_study
 
 
@@ -37,66 +36,70 @@ def crosses(figure: Figure) -> int:
 
 
 @pytest.fixture(scope="module")
-def drawn_twice(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The figures of the same study, from the command line, in two folders."""
-    folders = []
-    for _ in range(2):
-        results = tmp_path_factory.mktemp("results")
-        write_records(
-            results / "ppo",
-            *(make_record("adam", seed, score=score) for seed, score in enumerate([1, 2, 6])),
-            make_record("alphagrad-alpha1", 0, score=4, saturated=[0.25, 0.5]),
-            make_record("alphagrad-alpha1", 1, score=8, saturated=[0.75, 0.5], diverged_at=400),
-            make_record("alphagrad-alpha10", 0, score=5, saturated=[1.0, 1.0]),
-        )
-        assert main(["study=ppo", f"results={results}"]) == 0
-        folders.append(results / "ppo" / "figures")
-    return folders
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_records(
+        tmp_path_factory.mktemp("results") / "ppo",
+        *(make_record("adam", seed, score=score) for seed, score in enumerate([1, 2, 6])),
+        make_record("alphagrad-alpha1", 0, score=4, saturated=[0.25, 0.5]),
+        make_record("alphagrad-alpha1", 1, score=8, saturated=[0.75, 0.5], diverged_at=400),
+        make_record("alphagrad-alpha10", 0, score=5, saturated=[1.0, 1.0]),
+    )
 
 
-def test_the_same_records_give_the_same_files(drawn_twice: list[Path]) -> None:
-    first, second = ({path.name: path.read_bytes() for path in d.iterdir()} for d in drawn_twice)
-    names = set(STUDY_FIGURES) - {"score_by_learning_rate_and_alpha"}  # one learning rate
-    assert set(first) == {name + ending for name in names for ending in Drawn.ENDINGS}
-    assert first == second
-    for name, content in first.items():
+@pytest.fixture(scope="module")
+def plots(folder: Path) -> dict[str, Plot]:
+    some = load_study(folder)
+    return {name: plot for name, draw in STUDY_FIGURES.items() if (plot := draw(some))}
+
+
+# That all figures are the same bytes when they are drawn again is in tests/test_report.py.
+def test_the_command_writes_the_named_figure(folder: Path, plots: dict[str, Plot]) -> None:
+    name = "score_against_alpha"
+    assert main(["study=ppo", f"name={name}", f"results={folder.parent}"]) == 0
+    files = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert set(files) == {name + ending for ending in Drawn.ENDINGS}
+    for file, content in files.items():
         assert b"CreationDate" not in content
-        assert content.startswith(b"\x89PNG") == name.endswith(".png")
-        assert content.startswith(b"%PDF") == name.endswith(".pdf")
-        assert (b"<svg" in content) == name.endswith(".svg")
-
-
-def test_captions_say_how_to_draw_the_figure_again(drawn_twice: list[Path]) -> None:
-    for path in drawn_twice[0].glob("*.txt"):
-        caption = path.read_text()
-        assert "ppo at paper scale (HalfCheetah-v4, 1,000 steps): 6 runs, 3 arms" in caption
-        assert "1 or 2 or 3 seeds each" in caption
-        assert "10,000 resamples of the seeds; none with fewer than 3 seeds." in caption
-        assert f"`python -m scripts.figures study=ppo name={path.stem}`" in caption
-        marked = path.stem == "learning_curves" or path.stem.endswith("against_alpha")
-        assert ("Crosses: " in caption) == marked
-
-
-def test_the_data_are_the_numbers_of_the_records(drawn_twice: list[Path]) -> None:
-    def table(name: str) -> pd.DataFrame:
-        return pd.read_csv(io.BytesIO((drawn_twice[0] / f"{name}.csv").read_bytes()))
-
-    scores = table("score_against_alpha").set_index(["arm", "quantity"])["value"]
+        assert content.startswith(b"\x89PNG") == file.endswith(".png")
+        assert content.startswith(b"%PDF") == file.endswith(".pdf")
+        assert (b"<svg" in content) == file.endswith(".svg")
+    plot = plots[name]
+    assert files[f"{name}.txt"].decode() == f"{plot.title}. {plot.caption}\n"
+    scores = pd.read_csv(folder / "figures" / f"{name}.csv").set_index(["arm", "quantity"])["value"]
     assert list(scores["adam", "seed"]) == [1, 2, 6]
-    assert scores["adam", "interquartile mean"].item() == 3
-    assert scores["alphagrad-alpha1", "interquartile mean"].item() == 6
-    curves = table("learning_curves").set_index("arm")
+    assert scores["adam", "interquartile mean"] == 3
+    assert scores["alphagrad-alpha1", "interquartile mean"] == 6
+
+
+def test_captions_say_how_to_draw_the_figure_again(plots: dict[str, Plot]) -> None:
+    assert set(plots) == set(STUDY_FIGURES) - {"score_by_learning_rate_and_alpha"}  # one rate
+    for name, plot in plots.items():
+        for expected in (
+            "ppo at paper scale (HalfCheetah-v4, 1,000 steps): 6 runs, 3 arms",
+            "1 or 2 or 3 seeds each",
+            "10,000 resamples of the seeds; none with fewer than 3 seeds.",
+            f"`python -m scripts.figures study=ppo name={name}`",
+        ):
+            assert expected in plot.caption
+        marked = name == "learning_curves" or name.endswith("against_alpha")
+        assert ("Crosses: " in plot.caption) == marked
+
+
+def test_the_data_are_the_numbers_of_the_records(plots: dict[str, Plot]) -> None:
+    curves = plots["learning_curves"].data.set_index("arm")
     assert list(curves.loc["adam", "value"]) == [10, 50, 90, 100]
-    better = table("probability_of_improvement").set_index("arm")
+    better = plots["probability_of_improvement"].data.set_index("arm")
     # Of alpha 1's 4 and 8, the one beats two of Adam's 1, 2 and 6, the other all of them.
-    assert better.loc["alphagrad-alpha1", "value"] == pytest.approx(5 / 6, abs=1e-6)
-    shares = table("saturated_share").set_index("arm")
+    assert better.loc["alphagrad-alpha1", "value"] == pytest.approx(5 / 6)
+    shares = plots["saturated_share"].data.set_index("arm")
     assert list(shares.loc["alphagrad-alpha1", "value"]) == [0.5, 0.5]
     assert list(shares.loc["alphagrad-alpha1", "seeds"]) == [2, 2]
+    profile = plots["performance_profile"].data.set_index("arm").loc["adam", "share"]
+    assert sorted(set(profile)) == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
 @pytest.mark.parametrize("size", [PAGE, COLUMN])
-def test_a_curve_stands_beside_adam(tmp_path: Path, size: object) -> None:
+def test_a_curve_stands_beside_adam(tmp_path: Path, size: Size) -> None:
     arms = ["adam", "alphagrad-alpha3", "sgd"]
     figure = learning_curves(study(tmp_path, arms, 3)).figure(size)
     assert [axes.get_title("left") for axes in figure.axes] == ["α = 3", "sgd"]
