@@ -100,9 +100,9 @@ def test_links_lead_somewhere(results: Path, page: Page) -> None:
     links = re.findall(r"\]\(([^)]+)\)", (results / "README.md").read_text())
     assert len(links) > 20
     for link in links:
-        name, _, heading = link.partition("#")
-        assert (results / name).exists(), link
-        assert not heading or f"## {heading}\n" in (results / name).read_text()
+        path, _, heading = link.partition("#")
+        assert (results / path).exists(), link
+        assert not heading or f"## {heading}\n" in (results / path).read_text(), link
 
 
 def test_text_from_records_is_escaped(results: Path, page: Page) -> None:

@@ -5,6 +5,7 @@ any others by name. A heat map shows AlphaGrad by learning rate and alpha, where
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,8 @@ from scripts.figures.plot import (
     Plot,
     Size,
     caption,
+    columns,
     looks,
-    numbers,
     title,
 )
 from scripts.records import Study
@@ -88,8 +89,11 @@ def _against_alpha(
         return None
     data = seed_data(arms, values)
 
+    others = any(arm.alpha is None and arm.family != "adam" for arm in arms)
+    room = 0.9 if others else 0.0  # for their names, which stand upright
+
     def draw(size: Size) -> Figure:
-        figure = Figure(figsize=(size.width, 2.5 if size is COLUMN else 2.9))
+        figure = Figure(figsize=(size.width, (2.5 if size is COLUMN else 2.9) + room))
         draw_against_alpha(figure, arms, data, label)
         title(figure, study)
         return figure
@@ -116,7 +120,7 @@ def seed_data(arms: list[Arm], values: Callable[[Arm], FloatArray]) -> pd.DataFr
         rows.append(
             common
             | {"quantity": "interquartile mean"}
-            | numbers(interval_estimates(aggregate_iqm, sample))
+            | columns(interval_estimates(aggregate_iqm, sample))
         )
         rows += [
             common
@@ -239,16 +243,15 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
     first = next((arm for arm in arms if arm.alpha is not None), None)
     if first is None:
         return None
-    common = first.records[0].configuration.optimizer | {"alpha": None}
     rows = [
         {
-            "alpha": float(optimizer["alpha"]),
+            "alpha": float(arm.records[0].configuration.optimizer["alpha"]),
             "learning_rate": arm.learning_rate,
             "seeds": len(arm.records),
         }
-        | numbers(interval_estimates(aggregate_iqm, arm.scores))
+        | columns(interval_estimates(aggregate_iqm, arm.scores))
         for arm in arms
-        if (optimizer := arm.records[0].configuration.optimizer) | {"alpha": None} == common
+        if _all_else(arm) == _all_else(first)
     ]
     data = pd.DataFrame(rows).sort_values(["learning_rate", "alpha"], ignore_index=True)
     cells = data.pivot_table("value", index="learning_rate", columns="alpha", dropna=False)
@@ -286,3 +289,12 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
     marks = "Cells: AlphaGrad's interquartile mean over seeds; empty: not run."
     text = caption(study, name, marks)
     return Plot(name, "Final score by learning rate and alpha", text, data, draw)
+
+
+def _all_else(arm: Arm) -> dict[str, Any]:
+    """An arm's settings without learning rate and alpha."""
+    setting = arm.records[0].configuration.setting()
+    return setting | {
+        "algorithm": setting["algorithm"] | {"learning_rate": None},
+        "optimizer": setting["optimizer"] | {"alpha": None},
+    }

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts import statistics
-from scripts.figures.plot import COLUMN, GREY, INK, Plot, Size, caption, looks, numbers, title
+from scripts.figures.plot import COLUMN, GREY, INK, Plot, Size, caption, columns, looks, title
 from scripts.records import Study
 from scripts.statistics import arms_of, interval_estimates
 
@@ -24,26 +24,19 @@ def performance_profile(study: Study) -> Plot | None:
         return None
     margin = 0.03 * (np.ptp(scores) or 1.0)
     taus = np.linspace(scores.min() - margin, scores.max() + margin, POINTS)
-    estimates = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
+    shares = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
     data = pd.concat(
         [
-            pd.DataFrame(
-                {
-                    "arm": name,
-                    "score": taus,
-                    "share": estimate.value,
-                    "low": float("nan") if estimate.low is None else estimate.low,
-                    "high": float("nan") if estimate.high is None else estimate.high,
-                }
-            )
-            for name, estimate in estimates.items()
+            pd.DataFrame({"arm": name, "score": taus} | columns(estimate, "share"))
+            for name, estimate in shares.items()
         ],
         ignore_index=True,
     )
     styles = looks(arms)
 
     def draw(size: Size) -> Figure:
-        figure = Figure(figsize=(size.width, 3.4 if size is COLUMN else 2.8))
+        legend = 0.05 * len(arms) if size is COLUMN else max(0.0, 0.16 * len(arms) - 2.8)
+        figure = Figure(figsize=(size.width, 2.8 + legend))
         axes = figure.add_subplot()
         for name, own in data.groupby("arm", sort=False):
             look = styles[str(name)]
@@ -95,7 +88,7 @@ def probability_of_improvement(study: Study) -> Plot | None:
         return None
     data = pd.DataFrame(
         {"arm": arm.name, "seeds": len(arm.records), "adam_seeds": len(adam.records)}
-        | numbers(
+        | columns(
             interval_estimates(statistics.probability_of_improvement, arm.scores, adam.scores)
         )
         for arm in shown

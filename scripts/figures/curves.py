@@ -8,11 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from scripts.figures.plot import GREY, Look, Plot, Size, caption, looks, panels, title
+from scripts.figures.plot import GREY, Look, Plot, Size, caption, columns, looks, panels, title
 from scripts.records import Study
 from scripts.statistics import (
     Arm,
-    Estimate,
     FloatArray,
     aggregate_iqm,
     arms_of,
@@ -53,18 +52,10 @@ def curve_data(arms: list[Arm]) -> pd.DataFrame:
         estimate = interval_estimates(aggregate_iqm, curves)
         frames.append(
             pd.DataFrame(
-                {"arm": arm.name, "seeds": len(arm.records), "step": steps} | _columns(estimate)
+                {"arm": arm.name, "seeds": len(arm.records), "step": steps} | columns(estimate)
             )
         )
     return pd.concat(frames, ignore_index=True)
-
-
-def _columns(estimate: Estimate) -> dict[str, FloatArray | float]:
-    return {
-        "value": estimate.value,
-        "low": float("nan") if estimate.low is None else estimate.low,
-        "high": float("nan") if estimate.high is None else estimate.high,
-    }
 
 
 def draw_curve(

@@ -46,8 +46,8 @@ def saturated_share(study: Study) -> Plot | None:
 
 
 def update_size(study: Study) -> Plot | None:
-    """Root mean square of each tensor's updates against steps, a panel for each arm."""
-    arms = arms_of(study)
+    """Root mean square of each tensor's updates against steps, for Adam and each alpha."""
+    arms = [arm for arm in arms_of(study) if arm.name == "adam" or arm.alpha is not None]
     data = _tensor_data(arms, "update_rms")
     if data.empty:
         return None

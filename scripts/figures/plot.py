@@ -69,9 +69,12 @@ class Plot:
     draw: Callable[[Size], Figure]
 
     def figure(self, size: Size) -> Figure:
-        """The figure at a size, in the style of all figures."""
+        """The figure at a size, in the style of all figures and laid out once for all files."""
         with matplotlib.style.context(STYLE):
-            return self.draw(size)
+            figure = self.draw(size)
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        return figure
 
 
 def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
@@ -79,8 +82,7 @@ def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with matplotlib.style.context(STYLE):
-        background = "none" if kind == "svg" else "auto"  # the page shows through, dark or light
-        figure.savefig(buffer, format=kind, metadata=metadata[kind], facecolor=background)
+        figure.savefig(buffer, format=kind, metadata=metadata[kind])
     return buffer.getvalue()
 
 
@@ -144,7 +146,7 @@ def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     sweep = sum(arm.alpha is not None for arm in arms)
     tuned = sum(arm.family == "adam" for arm in arms if arm.name != "adam")
     ramp = iter(mpl.colormaps["plasma"](np.linspace(0.08, 0.86, sweep)))
-    greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.4, tuned)))
+    greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.5, tuned)))
     others = itertools.cycle(OTHERS)
     found = {}
     for arm in arms:
@@ -211,13 +213,17 @@ def command(arguments: str) -> str:
     return f"Drawn by `python -m scripts.figures {arguments}`."
 
 
-def numbers(estimate: Estimate) -> dict[str, float]:
-    """A scalar estimate as the columns ``value``, ``low`` and ``high``; NaN where there is none."""
-    nan = float("nan")
+def columns(estimate: Estimate, value: str = "value") -> dict[str, Any]:
+    """An estimate as the columns ``value``, ``low`` and ``high`` of data; NaN where there is none.
+
+    Args:
+        estimate: Of one number, or of a column of them.
+        value: Another name for the first column.
+    """
     return {
-        "value": float(estimate.value),
-        "low": nan if estimate.low is None else float(estimate.low),
-        "high": nan if estimate.high is None else float(estimate.high),
+        value: estimate.value[()],
+        "low": np.nan if estimate.low is None else estimate.low[()],
+        "high": np.nan if estimate.high is None else estimate.high[()],
     }
 
 

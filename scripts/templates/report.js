@@ -43,3 +43,13 @@ document.querySelector("#larger").addEventListener("click", () => resize(1.4));
 document.querySelector("#smaller").addEventListener("click", () => resize(1 / 1.4));
 document.querySelector("#close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("close", () => { home.append(stage.firstElementChild); home.focus(); });
+// A link to a claim opens it; a page that is printed shows all of them.
+const reveal = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target instanceof HTMLDetailsElement) target.open = true;
+};
+addEventListener("hashchange", reveal);
+reveal();
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll('details[id^="claim-"]')) details.open = true;
+});
