@@ -28,7 +28,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from scripts.records import QUICK_SUFFIX, RecordError, load_study
+from scripts.records import RecordError, load_study
+from scripts.settings import (
+    ResultsSettings,
+    Scale,
+    SettingsError,
+    StudySettings,
+    parse,
+    study_folders,
+)
 
 LABELS = ("protocol",)
 """Fields of a record's configuration that its identity leaves out."""
@@ -120,23 +128,13 @@ def overview(folders: list[Path]) -> Table:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code."""
-    results = Path("results")
-    match arguments:
-        case []:
-            pass
-        case [argument] if argument.startswith("results="):
-            results = Path(argument.removeprefix("results="))
-        case _:
-            print("usage: python -m scripts.check_records [results=<folder>]", file=sys.stderr)
-            return 2
-    every = {path.parent.parent for path in results.glob("*/records/*.json")}
-    folders = sorted(folder for folder in every if not folder.name.endswith(QUICK_SUFFIX))
-    if not folders:
-        print(f"check_records: no study in {results} has records", file=sys.stderr)
-        return 2
     try:
+        usage = "python -m scripts.check_records [results=<folder>]"
+        results = Path(parse(ResultsSettings, arguments, usage).results)
+        paper = StudySettings(scale=Scale.paper, results=str(results))
+        folders = study_folders(paper)
         groups = load_groups(results / "code.yaml")
-    except RecordError as error:
+    except (RecordError, SettingsError) as error:
         print(f"check_records: {error}", file=sys.stderr)
         return 2
     found = [problem for folder in folders for problem in problems(folder, groups)]

@@ -34,7 +34,7 @@ from scripts.checks import (
 )
 from scripts.files import write
 from scripts.records import RecordError, load_study
-from scripts.settings import SettingsError, parse
+from scripts.settings import ResultsSettings, SettingsError, parse
 from scripts.statistics import RESAMPLES, Arm, arms_of
 from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
 
@@ -214,17 +214,6 @@ def _digits(value: float) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-@dataclass
-class Settings:
-    """What the command line may set.
-
-    Attributes:
-        results: The folder that holds the studies' folders.
-    """
-
-    results: str = "results"
-
-
 def write_claims(results: Path) -> list[Claim]:
     """Judges the records below a folder, writes ``CLAIMS.md`` and ``claims.json`` there.
 
@@ -245,7 +234,7 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code, 2 for a mistake told in one line."""
     try:
         usage = "python -m scripts.claims [results=<folder>]"
-        results = Path(parse(Settings, arguments, usage).results)
+        results = Path(parse(ResultsSettings, arguments, usage).results)
         found = write_claims(results)
     except (RecordError, SettingsError) as error:
         print(f"claims: {error}", file=sys.stderr)

@@ -25,21 +25,16 @@ from scripts.figures.plot import Drawn
 from scripts.figures.theory import load_theory, theory_table
 from scripts.files import write
 from scripts.records import Record, RecordError, Study, load_study
-from scripts.settings import SettingsError, StudySettings, parse, study_folders
+from scripts.settings import (
+    ResultsSettings,
+    SettingsError,
+    StudySettings,
+    parse,
+    study_folders,
+)
 from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
 
 USAGE = "python -m scripts.report [results=<folder>]"
-
-
-@dataclass
-class ReportSettings:
-    """What the command line may set.
-
-    Attributes:
-        results: The folder that holds the studies' folders; the report is written there.
-    """
-
-    results: str = "results"
 
 
 @dataclass(frozen=True)
@@ -205,7 +200,7 @@ def write_report(results: Path) -> list[Path]:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit code, 2 for a mistake told in one line."""
     try:
-        settings = parse(ReportSettings, arguments, USAGE)
+        settings = parse(ResultsSettings, arguments, USAGE)
         paths = write_report(Path(settings.results))
     except (RecordError, SettingsError) as error:
         print(f"report: {error}", file=sys.stderr)

@@ -20,18 +20,27 @@ class Scale(Enum):
 
 
 @dataclass
-class StudySettings:
+class ResultsSettings:
+    """Where the records are.
+
+    Attributes:
+        results: The folder that holds the studies' folders.
+    """
+
+    results: str = "results"
+
+
+@dataclass
+class StudySettings(ResultsSettings):
     """Which studies to work on.
 
     Attributes:
         study: A study's name, or ``all``.
         scale: ``paper`` unless given; with ``study=all``, both.
-        results: The folder that holds the studies' folders.
     """
 
     study: str = "all"
     scale: Scale | None = None
-    results: str = "results"
 
 
 class SettingsError(Exception):
