@@ -72,38 +72,29 @@ class Mlp:
     def backward(self, gradient: Tensor) -> None:
         """Set the parameters' gradients of a loss.
 
-        Memory is used anew at once, so that more of an update stays in the cache: the gradient is
-        overwritten, and what `forward` kept is given up.
-
         Args:
             gradient: the loss's derivatives by the last outputs, (n, out).
         """
         for index in reversed(range(len(self.layers))):
             layer = self.layers[index]
-            gradient = self._before_activation(layer, gradient)
-            layer.weight.grad = gradient.t() @ self.activations[-1]
+            gradient = self._before_activation(index, gradient)
+            layer.weight.grad = gradient.t() @ self.activations[index]
             layer.bias.grad = gradient.sum(dim=0)
             if index > 0:
                 gradient = gradient @ layer.weight
 
     @torch.no_grad()
     def input_gradient(self, gradient: Tensor) -> Tensor:
-        """A loss's derivatives by the last inputs (n, in), from those by the outputs (n, out).
-
-        As in `backward`, the gradient is overwritten and what `forward` kept is given up.
-        """
-        for layer in reversed(self.layers):
-            gradient = self._before_activation(layer, gradient) @ layer.weight
+        """A loss's derivatives by the last inputs (n, in), from those by the outputs (n, out)."""
+        for index in reversed(range(len(self.layers))):
+            gradient = self._before_activation(index, gradient) @ self.layers[index].weight
         return gradient
 
-    def _before_activation(self, layer: Layer, gradient: Tensor) -> Tensor:
-        """The derivatives by a layer's values before the activation, from those after it.
-
-        Both are in the same memory. The layer's outputs are given up.
-        """
-        outputs = self.activations.pop()
-        if layer.activation is nn.ReLU:
-            torch.ops.aten.threshold_backward.grad_input(gradient, outputs, 0, grad_input=gradient)
-        elif layer.activation is nn.Tanh:
-            torch.ops.aten.tanh_backward.grad_input(gradient, outputs, grad_input=gradient)
+    def _before_activation(self, index: int, gradient: Tensor) -> Tensor:
+        """The derivatives by a layer's values before the activation, from those after it."""
+        activation, outputs = self.layers[index].activation, self.activations[index + 1]
+        if activation is nn.ReLU:
+            gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)
+        if activation is nn.Tanh:
+            gradient = torch.ops.aten.tanh_backward(gradient, outputs)
         return gradient
