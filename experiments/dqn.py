@@ -16,7 +16,6 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn.functional import mse_loss
 
 from experiments.mlp import Mlp
-from experiments.replay import use_tensor_buffer
 
 
 class CleanRLDQN(DQN):
@@ -27,10 +26,6 @@ class CleanRLDQN(DQN):
     Attributes:
         networks: the Q-network and its target without modules, if the policy has layers for it.
     """
-
-    def _setup_model(self) -> None:
-        use_tensor_buffer(self)
-        super()._setup_model()
 
     def _create_aliases(self) -> None:
         super()._create_aliases()

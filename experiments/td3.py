@@ -14,7 +14,6 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.td3.policies import TD3Policy
 
 from experiments.mlp import Mlp
-from experiments.replay import use_tensor_buffer
 
 
 class CleanRLTD3(TD3):
@@ -36,7 +35,6 @@ class CleanRLTD3(TD3):
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
-        use_tensor_buffer(self)
         super()._setup_model()
         mean = np.zeros(self.action_space.shape or ())
         self.action_noise = NormalActionNoise(mean, np.full_like(mean, self.exploration_noise))

@@ -1,4 +1,4 @@
-"""The fast paths of DQN and TD3 against SB3's modules, autograd and replay buffer."""
+"""The fast paths of DQN and TD3 against SB3's modules and autograd."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
-from stable_baselines3.common.buffers import ReplayBuffer
 
 from experiments import algorithms
 from experiments.mlp import Mlp
-from experiments.replay import TensorReplayBuffer
 
 DQN = ["protocol=dqn_cartpole", "algorithm.learning_starts=500"]
 TD3 = ["protocol=td3_hopper", "algorithm.learning_starts=300"]
@@ -43,7 +40,6 @@ def slow_path(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def use() -> None:
         monkeypatch.setattr(algorithms, "FUSED", ())
         monkeypatch.setattr(Mlp, "supports", staticmethod(lambda policy: False))
-        monkeypatch.setattr(TensorReplayBuffer, "_get_samples", ReplayBuffer._get_samples)
 
     return use
 
@@ -122,26 +118,3 @@ def test_other_policies_go_through_sb3(make: Callable[..., Any]) -> None:
     model.learn(310)
     after = list(model.policy.parameters())
     assert all(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
-
-
-def test_the_replay_buffer_draws_sb3s_batches() -> None:
-    spaces = Box(-1, 1, (3,), np.float64), Discrete(4)
-    buffers = [
-        cls(50, *spaces, device="cpu", n_envs=2) for cls in (TensorReplayBuffer, ReplayBuffer)
-    ]
-    generator = np.random.default_rng(0)
-    for _ in range(40):  # 25 rows of two environments: it goes around
-        transition = (
-            *generator.normal(size=(2, 2, 3)),
-            generator.integers(0, 4, 2),
-            generator.normal(size=2),
-            generator.random(2) < 0.3,
-            [{"TimeLimit.truncated": bool(late)} for late in generator.random(2) < 0.5],
-        )
-        for buffer in buffers:
-            buffer.add(*transition)
-    batches = []
-    for buffer in buffers:
-        np.random.seed(0)  # noqa: NPY002, the one that SB3 uses
-        batches.append([buffer.sample(64) for _ in range(3)])
-    torch.testing.assert_close(*batches, rtol=0, atol=0)

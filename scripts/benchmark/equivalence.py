@@ -20,12 +20,10 @@ from unittest import mock
 import pandas as pd
 from hydra import compose, initialize_config_dir
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
-from stable_baselines3.common.buffers import ReplayBuffer
 
 from experiments import algorithms
 from experiments.config import TrainConfig, exit_on_mistake, validate
 from experiments.mlp import Mlp
-from experiments.replay import TensorReplayBuffer
 from experiments.run import REPOSITORY, write_text
 from experiments.training import Training
 
@@ -34,10 +32,9 @@ RESULTS = REPOSITORY / "results" / "benchmark" / "equivalence.csv"
 
 @contextmanager
 def without_fast_paths() -> Iterator[None]:
-    """Train with SB3's modules, autograd, replay buffer and optimizer loop."""
+    """Train with SB3's modules, autograd and optimizer loop."""
     with (
         mock.patch.object(Mlp, "supports", staticmethod(lambda policy: False)),
-        mock.patch.object(TensorReplayBuffer, "_get_samples", ReplayBuffer._get_samples),
         mock.patch.object(algorithms, "FUSED", ()),
     ):
         yield
