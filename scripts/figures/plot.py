@@ -17,6 +17,9 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from scripts.files import write
@@ -72,17 +75,26 @@ class Plot:
         """The figure at a size, in the style of all figures and laid out once for all files."""
         with matplotlib.style.context(STYLE):
             figure = self.draw(size)
-            figure.draw_without_rendering()
+            layout = figure.get_layout_engine()
+            assert layout  # by the style
+            layout.execute(figure)
             figure.set_layout_engine("none")
         return figure
 
 
 def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
     """The figure as a file's bytes, which depend on nothing but it and the library versions."""
-    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
+    dpi = figure.dpi
+    # Not ``savefig``, which draws everything once before, in vain: it is laid out already.
     with matplotlib.style.context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=metadata[kind])
+        if kind == "png":
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        elif kind == "pdf":
+            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
+        else:
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    figure.dpi = dpi  # PDF and SVG set that of a point
     return buffer.getvalue()
 
 
