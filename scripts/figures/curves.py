@@ -1,4 +1,4 @@
-"""Learning curves: a small panel for each arm, with Adam in every one."""
+"""Learning curves: small panels, each of an arm or of a family, with Adam in every one."""
 
 from typing import Any
 
@@ -8,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from scripts.figures.plot import GREY, Look, Plot, Size, caption, columns, looks, panels, title
+from scripts.figures.plot import (
+    GREY,
+    Look,
+    Plot,
+    Size,
+    caption,
+    columns,
+    groups,
+    looks,
+    panel_title,
+    panels,
+    title,
+)
 from scripts.records import Study
 from scripts.statistics import (
     Arm,
@@ -92,20 +104,21 @@ def learning_curves(study: Study) -> Plot:
     data = curve_data(arms)
     styles = looks(arms)
     adam = [arm for arm in arms if arm.name == "adam"]
-    shown = [arm for arm in arms if arm.name != "adam"] or adam
+    shown = groups([arm for arm in arms if arm.name != "adam"] or adam)
 
     def draw(size: Size) -> Figure:
         figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
-        for axes, arm in zip(grid, shown, strict=True):
+        for axes, group in zip(grid, shown, strict=True):
             for other in adam:
-                if other is not arm:
+                if other not in group:
                     draw_curve(axes, data, other, styles["adam"], band=0.1, width=0.9)
-            draw_curve(axes, data, arm, styles[arm.name])
+            for arm in group:
+                draw_curve(axes, data, arm, styles[arm.name], band=0.2 / len(group) ** 0.5)
             step_axis(axes, study)
             axes.yaxis.set_major_formatter("{x:,g}")
-            axes.set_title(styles[arm.name].label, color=styles[arm.name].color)
+            panel_title(axes, group, styles, size)
             axes.tick_params(labelbottom=axes in lowest)
-        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and shown != adam))
+        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and [adam] != shown))
         figure.supylabel("Return in training")
         title(figure, study)
         if np.isnan(lowest_return(study)):

@@ -1,7 +1,6 @@
 """The theory's figures: gradient norms below their bounds, and where a step must shrink."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from scripts.figures.plot import COLUMN, GREY, INK, OTHERS, Plot, Size, command, panels
+from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, command, four_across, panels
 from scripts.records import RecordError
 
 MEASURED, BOUND = OTHERS[1], OTHERS[0]
@@ -80,7 +79,7 @@ def gradient_norm_bound(record: dict[str, Any]) -> Plot:
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(_four(size), len(functions), 1.7, sharex=True, sharey=True)
+        figure, grid, lowest = panels(four_across(size), len(functions), 1.7, sharex=True, sharey=True)
         for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
@@ -142,7 +141,7 @@ def counterexample(record: dict[str, Any]) -> Plot:
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, _ = panels(_four(size), len(examples), 1.4, sharex=True, sharey=True)
+        figure, grid, _ = panels(four_across(size), len(examples), 1.4, sharex=True, sharey=True)
         for axes, (alpha, own) in zip(grid, data.groupby("alpha", sort=False), strict=True):
             axes.plot(own["steps"], own["constant"], color=BOUND, marker=".", label="constant")
             axes.plot(own["steps"], own["shrinking"], color=MEASURED, marker=".", label="c / √T")
@@ -161,11 +160,6 @@ def counterexample(record: dict[str, Any]) -> Plot:
         + command("study=theory name=counterexample")
     )
     return Plot("counterexample", "Why the step must shrink", caption, data, draw)
-
-
-def _four(size: Size) -> Size:
-    """Four panels side by side on a page, two in a column."""
-    return replace(size, columns=2 if size is COLUMN else 4)
 
 
 def _by_function(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
