@@ -153,7 +153,14 @@ def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
     Returns:
         Shares in [0, 1], shape (points,).
     """
-    return interval_estimates(aggregate_mean, (scores[:, np.newaxis] > taus).astype(np.float64))
+    # Between two scores all returns have the same share: each is worked out once.
+    above, index = np.unique(scores[:, np.newaxis] > taus, axis=1, return_inverse=True)
+    distinct = interval_estimates(aggregate_mean, above.astype(np.float64))
+    value, low, high = (
+        None if ends is None else ends[index]
+        for ends in (distinct.value, distinct.low, distinct.high)
+    )
+    return Estimate(value, low, high)
 
 
 def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:

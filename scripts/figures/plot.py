@@ -17,6 +17,7 @@ import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -37,6 +38,9 @@ from scripts.statistics import (
 )
 
 STYLE = Path(__file__).with_name("alphagrad.mplstyle")
+# DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
+for _font in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
+    font_manager.fontManager.addfont(_font)
 INK, GREY, ALERT = "#000000", "#555555", "#B34700"
 OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, a family each for arms that are neither Adam nor of the alpha sweep."""
