@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def code(text: str) -> Markup:
 def inline_svg(figure: Drawn) -> Markup:
     """The figure's SVG as an element of an HTML page.
 
-    Coordinates are rounded to a tenth of a point. Identifiers are made unique to the figure, and
-    those that nothing refers to are dropped.
+    Coordinates are rounded to a tenth of a point, and lines made relative. Identifiers are made
+    unique to the figure, and those that nothing refers to are dropped.
     """
     svg = figure.path(".svg").read_text()
     svg = svg[svg.index("<svg") :]
@@ -135,7 +136,7 @@ def inline_svg(figure: Drawn) -> Markup:
         lambda attribute: re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", attribute[0]),
         svg,
     )
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\s*([MLQCz])\s*", r"\1", path[0]), svg)
+    svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{short_path(path[1])}"', svg)
     key = f"{zlib.crc32(f'{figure.folder.parent.name}/{figure.name}'.encode()):08x}"
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     names = {name: f"f{key}-{number}" for number, name in enumerate(used)}
@@ -149,6 +150,25 @@ def inline_svg(figure: Drawn) -> Markup:
     label = escape(figure.title)
     # matplotlib has escaped all text in its SVG
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def short_path(path: str) -> str:
+    """An SVG path, its numbers of one decimal, with each line relative to the point before."""
+    path = re.sub(r"\s*([MLQCz])\s*", r"\1", path.strip())
+    here = (0, 0)
+
+    def short(lines: re.Match[str]) -> str:
+        nonlocal here
+        if start := lines[0].startswith("M"):
+            here = (0, 0)  # as written, not relative
+        numbers = (round(10 * float(number)) for number in re.findall(r"[-\d.]+", lines[0]))
+        points = [here, *zip(numbers, numbers, strict=True)]
+        here = points[-1]
+        steps = [f"{(x - x0) / 10:g} {(y - y0) / 10:g}" for (x0, y0), (x, y) in pairwise(points)]
+        return ("M" if start else "l") + " ".join(steps).replace(" -", "-")
+
+    curved = "Q" in path or "C" in path
+    return path if curved else re.sub(r"M[-\d. ]+|(?:L[-\d. ]+)+", short, path)
 
 
 def share_styles(page: str) -> str:

@@ -73,9 +73,9 @@ def curve_data(arms: list[Arm]) -> pd.DataFrame:
 def draw_curve(
     axes: Axes, data: pd.DataFrame, arm: Arm, look: Look, *, band: float = 0.2, width: float = 1.3
 ) -> None:
-    """Draws one arm's curve from the data, its interval as a band and its diverged runs."""
+    """Draws one arm's curve from the data and its diverged runs; its interval as a band, if any."""
     own = data[data["arm"] == arm.name]
-    if own["low"].notna().any():
+    if band and own["low"].notna().any():
         axes.fill_between(
             own["step"], own["low"], own["high"], color=look.color, alpha=band, linewidth=0
         )
