@@ -23,7 +23,7 @@ from scripts.claims import Claim, number_text, write_claims
 from scripts.figures import PAPER_STUDIES
 from scripts.figures.__main__ import FigureSettings, draw_all
 from scripts.figures.plot import Drawn
-from scripts.figures.theory import load_theory, theory_table
+from scripts.figures.theory import theory_table
 from scripts.files import write
 from scripts.records import Record, RecordError, Study, load_study
 from scripts.settings import (
@@ -34,6 +34,7 @@ from scripts.settings import (
     study_folders,
 )
 from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
+from scripts.theory import load_theory
 
 USAGE = "python -m scripts.report [results=<folder>]"
 
@@ -80,8 +81,8 @@ def context(
         "headings": list(HEADINGS.values()),
         "overview": next((figure for figure in drawn if figure.name == "overview"), None),
         "sections": sections(studies, drawn),
-        "theory": None if theory is None else theory_table(theory),
-        "theory_summary": theory and theory["summary"],
+        "theory": theory_table(theory[-1]) if theory else None,
+        "theory_summary": theory[-1].summary if theory else None,
         "theory_figures": [f for f in drawn if f.folder.parent == results / "theory"],
         "runs": records,
         "hours": sum(record.timing.wall_seconds for record in records) / 3600,

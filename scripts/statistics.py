@@ -155,12 +155,10 @@ def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
     """
     # Between two scores all returns have the same share: each is worked out once.
     above, index = np.unique(scores[:, np.newaxis] > taus, axis=1, return_inverse=True)
-    distinct = interval_estimates(aggregate_mean, above.astype(np.float64))
-    value, low, high = (
-        None if ends is None else ends[index]
-        for ends in (distinct.value, distinct.low, distinct.high)
-    )
-    return Estimate(value, low, high)
+    shares = interval_estimates(aggregate_mean, above.astype(np.float64))
+    if shares.low is None or shares.high is None:
+        return Estimate(shares.value[index], None, None)
+    return Estimate(shares.value[index], shares.low[index], shares.high[index])
 
 
 def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:

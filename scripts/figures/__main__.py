@@ -19,9 +19,9 @@ from pathlib import Path
 from scripts.figures import FIGURES, STUDY_FIGURES, THEORY_FIGURES
 from scripts.figures.overview import PAPER_STUDIES, overview
 from scripts.figures.plot import Drawn, save
-from scripts.figures.theory import load_theory
 from scripts.records import RecordError, load_study
 from scripts.settings import SettingsError, StudySettings, parse, study_folders
+from scripts.theory import load_theory
 
 USAGE = (
     "python -m scripts.figures [study=<name>|theory|all] [name=<figure>|all] "
@@ -49,13 +49,10 @@ def draw_study(folder: Path, name: str) -> list[Drawn]:
 
 
 def draw_theory(results: Path, name: str) -> list[Drawn]:
-    """Writes the theory's figures that have the name, or all."""
-    record = load_theory(results)
+    """Writes the figures of the theory's newest record that have the name, or all."""
     chosen = [draw for key, draw in THEORY_FIGURES.items() if name in ("all", key)]
-    if record is None:
-        return []
     folder = results / "theory" / "figures"
-    return [save(draw(record), folder) for draw in chosen]
+    return [save(draw(record), folder) for record in load_theory(results)[-1:] for draw in chosen]
 
 
 def draw_overview(results: Path) -> list[Drawn]:

@@ -85,9 +85,10 @@ def performance_profile(study: Study) -> Plot | None:
                 panel_title(axes, group, styles, size)
         figure.supxlabel("Final score τ" + " (black: Adam)" * bool(adam and not alone))
         figure.supylabel("Runs that score more than τ")
-        if alone:
-            side = "lower left" if column else "right upper"
-            figure.legend(loc=f"outside {side}", ncols=3 if column else 1)
+        if alone and column:
+            figure.legend(loc="outside lower left", ncols=3)
+        elif alone:
+            figure.legend(loc="outside right upper")
         title(figure, study)
         return figure
 

@@ -58,9 +58,7 @@ def update_size(study: Study) -> Plot | None:
     kinds = {tensor: ("-" if tensor.endswith("weight") else ":") for tensor in tensors}
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(
-            four_across(size), len(shown), 1.25, sharex=True, sharey=True
-        )
+        figure, grid, lowest = panels(four_across(size), len(shown), 1.25, sharex=True, sharey=True)
         for axes, arm in zip(grid, shown, strict=True):
             for tensor, own in data[data["arm"] == arm].groupby("tensor", sort=False):
                 axes.plot(

@@ -19,12 +19,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scripts.files import write
 from scripts.records import Study
@@ -90,26 +87,17 @@ class Plot:
         """The figure at a size, in the style of all figures and laid out once for all files."""
         with matplotlib.style.context(STYLE):
             figure = self.draw(size)
-            layout = figure.get_layout_engine()
-            assert layout  # by the style
-            layout.execute(figure)
-            figure.set_layout_engine("none")
+            # A figure that knows its layout would be laid out and drawn once more for each file.
+            ConstrainedLayoutEngine().execute(figure)
         return figure
 
 
 def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
     """The figure as a file's bytes, which depend on nothing but it and the library versions."""
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
-    dpi = figure.dpi
-    # Not ``savefig``, which draws everything once before, in vain: it is laid out already.
     with matplotlib.style.context(STYLE):
-        if kind == "png":
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-        elif kind == "pdf":
-            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
-        else:
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-    figure.dpi = dpi  # PDF and SVG set that of a point
+        figure.savefig(buffer, format=kind, metadata=metadata[kind])
     return buffer.getvalue()
 
 
@@ -220,18 +208,17 @@ def groups(arms: list[Arm]) -> list[list[Arm]]:
 
 
 def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
-    """Names the arms of a panel above it, in their colours."""
+    """Names the arms of a panel, whose curves are drawn, above it."""
     if len(arms) == 1:
         look = styles[arms[0].name]
         axes.set_title(look.label, color=look.color)
         return
     family = {"adam": "Adam", "alphagrad": "AlphaGrad"}.get(arms[0].family, arms[0].family)
-    handles = [
-        Line2D([], [], color=look.color, linestyle=look.linestyle, label=look.setting)
-        for look in (styles[arm.name] for arm in arms)
-    ]
+    handles, labels = axes.get_legend_handles_labels()
+    lines = dict(zip(labels, handles, strict=True))
     axes.legend(
-        handles=handles,
+        [lines[styles[arm.name].label] for arm in arms],
+        [styles[arm.name].setting for arm in arms],
         title=family,
         loc="lower left",
         bbox_to_anchor=(0, 1),
