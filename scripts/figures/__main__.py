@@ -10,6 +10,7 @@ its study's folder, the overview to ``results/figures/``: PNG, SVG and PDF of a 
 a column's, CSV of what is drawn, and caption.
 """
 
+import gc
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def draw_all(settings: FigureSettings) -> list[Drawn]:
         tasks.append(partial(draw_theory, results, settings.name))
     if settings.study == "all" and settings.name in ("all", "overview"):
         tasks.append(partial(draw_overview, results))
-    with ProcessPoolExecutor() as pool:
+    # The garbage collector need not look through all that was imported, again and again.
+    with ProcessPoolExecutor(initializer=gc.freeze) as pool:
         drawn = [figure for found in pool.map(_call, tasks) for figure in found]
     if not drawn:
         raise SettingsError(f"study={settings.study} name={settings.name}: nothing to draw it from")

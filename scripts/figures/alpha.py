@@ -204,7 +204,8 @@ def draw_seeds(
             markeredgewidth=0,
             zorder=2.5,
         )
-        axes.plot(position + offsets[stopped], values[stopped], color=color, **CROSS)
+        if stopped.any():
+            axes.plot(position + offsets[stopped], values[stopped], color=color, **CROSS)
         centre = centres.loc[arm.name]
         if pd.notna(centre["low"]):
             axes.vlines(

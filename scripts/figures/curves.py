@@ -87,8 +87,8 @@ def draw_curve(
         linewidth=width,
         label=look.label,
     )
-    stops = [record.steps for record in arm.records if record.diverged]
-    axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
+    if stops := [record.steps for record in arm.records if record.diverged]:
+        axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
 
 
 def step_axis(axes: Axes, study: Study) -> None:

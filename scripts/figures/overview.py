@@ -64,6 +64,7 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
                     axes.set_xticks([])
                     axes.set_yticks([])
                     axes.grid(visible=False)
+                    axes.spines[:].set_visible(False)
         for upper, lower in pairs if not across else pairs[:1]:
             upper.set_ylabel("Return in training")
             lower.set_ylabel(SCORE)
