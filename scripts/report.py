@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from scripts.claims import Claim, number_text, write_claims
-from scripts.figures import PAPER_STUDIES
+from scripts.figures import NEEDS, PAPER_STUDIES
 from scripts.figures.__main__ import FigureSettings, draw_all
 from scripts.figures.plot import Drawn
 from scripts.figures.theory import theory_table
@@ -52,21 +52,23 @@ class Section:
 def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
     """The studies in the report's order: the paper's, then ours by name."""
     order = [*PAPER_STUDIES]
-    return [
-        Section(
-            study,
-            format_rows(summarize(study)),
-            notes(study),
-            [figure for figure in drawn if figure.folder.parent == study.folder],
-        )
-        for study in sorted(
-            studies,
-            key=lambda study: (
-                order.index(study.name) if study.name in order else len(order),
-                study.name,
-            ),
-        )
-    ]
+    found = []
+    for study in sorted(
+        studies,
+        key=lambda study: (
+            order.index(study.name) if study.name in order else len(order),
+            study.name,
+        ),
+    ):
+        figures = [figure for figure in drawn if figure.folder.parent == study.folder]
+        names = [figure.name for figure in figures]
+        lacking = [
+            f"Not drawn: `{name}`, which needs {needs}."
+            for name, needs in NEEDS.items()
+            if name not in names
+        ]
+        found.append(Section(study, format_rows(summarize(study)), notes(study) + lacking, figures))
+    return found
 
 
 def context(

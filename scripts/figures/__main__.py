@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scripts.figures import FIGURES, STUDY_FIGURES, THEORY_FIGURES
+from scripts.figures import FIGURES, NEEDS, STUDY_FIGURES, THEORY_FIGURES
 from scripts.figures.overview import PAPER_STUDIES, overview
 from scripts.figures.plot import Drawn, save
 from scripts.records import RecordError, load_study
@@ -85,7 +85,11 @@ def draw_all(settings: FigureSettings) -> list[Drawn]:
     with ProcessPoolExecutor(initializer=gc.freeze) as pool:
         drawn = [figure for found in pool.map(_call, tasks) for figure in found]
     if not drawn:
-        raise SettingsError(f"study={settings.study} name={settings.name}: nothing to draw it from")
+        needs = NEEDS.get(settings.name)
+        raise SettingsError(
+            f"study={settings.study} name={settings.name}: nothing to draw it from"
+            + (f"; needs {needs}" if needs else "")
+        )
     return drawn
 
 

@@ -282,7 +282,9 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
         axes.set_ylabel("Learning rate")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, label=SCORE, format="{x:,g}").outline.set_visible(False)
+        # Constrained layout knows colour bars that are no part of the grid only.
+        bar = figure.colorbar(image, label=SCORE, format="{x:,g}", use_gridspec=False)
+        bar.outline.set_visible(False)
         title(figure, study)
         return figure
 
