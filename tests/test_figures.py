@@ -194,9 +194,9 @@ def test_the_heat_map_has_a_cell_for_each_rate_and_alpha_that_ran(
         "0.001",
         "0.003",
     ]
+    assert render(figure, "pdf").startswith(b"%PDF")
     bar = figure.axes[1].get_position()
     assert figure.axes[0].get_position().x1 < bar.x0 < bar.x1 < 1
-    assert render(figure, "pdf").startswith(b"%PDF")
 
 
 def test_a_figure_that_cannot_be_drawn_says_what_it_needs(
@@ -236,10 +236,9 @@ def test_many_arms_share_a_panel_by_family(
         own = len(axes.get_legend().get_texts()) if axes.get_legend() else 1
         assert len(axes.lines) == own + 1
         assert len({line.get_color() for line in axes.lines}) == own + 1
-    renderer = figure.canvas.get_renderer()
     for axes, legend in zip(figure.axes, legends, strict=True):
         if legend:  # above the panel, and within the figure
-            box = legend.get_window_extent(renderer)
+            box = legend.get_window_extent()
             assert box.y0 >= axes.bbox.y1
             assert box.x1 <= figure.bbox.x1
 

@@ -141,16 +141,15 @@ def probability_of_improvement(study: Study) -> Plot | None:
                 markeredgewidth=0.7,
             )
         axes.axvline(0.5, color=INK, linewidth=0.8, zorder=1.5)
-        axes.text(
-            0.49, 1.01, "Adam better", ha="right", color=GREY, transform=axes.get_xaxis_transform()
-        )
-        axes.text(0.51, 1.01, "better than Adam", color=GREY, transform=axes.get_xaxis_transform())
+        above = axes.get_xaxis_transform()
+        axes.text(0.48, 1.01, "Adam better", ha="right", color=GREY, transform=above)
+        axes.text(0.52, 1.01, "Adam worse", color=GREY, transform=above)
         axes.set_yticks(range(len(data)), [styles[name].label for name in data["arm"]])
         axes.set_ylim(len(data) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        axes.set_xlabel("Probability that a run scores more than one of Adam")
+        figure.supxlabel("Probability that a run scores more than one of Adam")
         title(figure, study)
         return figure
 

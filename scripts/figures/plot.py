@@ -42,8 +42,8 @@ INK, GREY, ALERT = "#000000", "#555555", "#B34700"
 OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, a family each for arms that are neither Adam nor of the alpha sweep."""
 
-MOST_PANELS = 9
-"""With an arm each; with more arms than this, those of one family share a panel."""
+SHORTEST = 2.4
+"""Height of a figure, in inches, below which what stands beside its axes has no room."""
 
 Color = str | tuple[float, ...]
 
@@ -201,10 +201,9 @@ def by_family(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
 
 
 def groups(arms: list[Arm]) -> list[list[Arm]]:
-    """Which arms share a panel: each has its own, or else there are too many for a page."""
-    if len(arms) <= MOST_PANELS:
-        return [[arm] for arm in arms]
-    return list(by_family(arms).values())
+    """Which arms share a panel: those of a family, unless there is but one family."""
+    families = list(by_family(arms).values())
+    return families if len(families) > 1 else [[arm] for arm in arms]
 
 
 def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
@@ -307,7 +306,7 @@ def panels(
     Args:
         size: Width of the figure.
         count: How many panels.
-        height: Of one row, in inches.
+        height: Of one row, in inches; of a single row it may be more.
         **settings: For ``Figure.subplots``.
 
     Returns:
@@ -315,7 +314,7 @@ def panels(
     """
     columns = min(size.columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(size.width, rows * height + 0.6))
+    figure = Figure(figsize=(size.width, max(rows * height + 0.6, SHORTEST)))
     grid = list(figure.subplots(rows, columns, squeeze=False, **settings).flat)
     for axes in grid[count:]:
         axes.remove()
