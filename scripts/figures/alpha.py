@@ -181,11 +181,14 @@ def draw_against_alpha(
         axes.set_xlabel(xlabel)
         axes.grid(visible=False, axis="x")
         band(axes, data)
-    for axes in [] if stacked else grid[1:]:
+    grid[0].yaxis.set_major_formatter("{x:,g}")
+    if stacked:
+        figure.supylabel(label)
+        return
+    grid[0].set_ylabel(label)
+    for axes in grid[1:]:
         axes.tick_params(left=False)
         axes.spines["left"].set_visible(False)
-    grid[0].yaxis.set_major_formatter("{x:,g}")
-    figure.supylabel(label)
 
 
 def draw_seeds(
