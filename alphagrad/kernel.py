@@ -3,8 +3,9 @@
 import warnings
 from ctypes import CDLL, Array, c_bool, c_double, c_int64, c_void_p
 from functools import cache
-from importlib.util import find_spec
+from importlib.machinery import EXTENSION_SUFFIXES
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ __all__ = ["is_built", "step", "supports", "warn_that_it_is_missing"]
 
 
 def _load() -> CDLL | None:
-    spec = find_spec("alphagrad._kernel")
-    if spec is None or spec.origin is None:
+    path = Path(__file__).with_name(f"_kernel{EXTENSION_SUFFIXES[0]}")
+    if not path.exists():
         return None
-    library = CDLL(spec.origin)
+    library = CDLL(str(path))
     types: list[Any] = [c_int64, *5 * [c_void_p], *6 * [c_double], *3 * [c_bool], c_int64]
     library.alphagrad_step.argtypes = types
     library.alphagrad_step.restype = None
