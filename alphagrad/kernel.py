@@ -39,7 +39,7 @@ def is_built() -> bool:
 def warn_that_it_is_missing() -> None:
     """Say so, once."""
     message = "fused=True goes on without a kernel: no C++ compiler was found at installation"
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, stacklevel=6)  # of the call of the optimizer's step
 
 
 def supports(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]) -> bool:
