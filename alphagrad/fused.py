@@ -1,4 +1,4 @@
-"""The loop over single tensors on CUDA, compiled by torch.compile where a compiler is to be had."""
+"""The loop over single tensors, compiled by torch.compile where a compiler is to be had."""
 
 import warnings
 from collections.abc import Callable
@@ -27,15 +27,12 @@ def step(
 ) -> bool:
     """A step of the loop; whether it was taken.
 
-    It is not where a parameter is elsewhere than on CUDA, where the momentum has no buffer yet,
-    within another compilation, and without a compiler: then nothing has been changed, and for the
-    last a warning says why, once.
+    It is not where the momentum has no buffer yet, within another compilation, and without a
+    compiler: then nothing has been changed, and for the last a warning says why, once.
     """
     global _without_compiler
     first_step = momentum != 0 and any(buffer is None for buffer in momentum_buffers)
     if _without_compiler or first_step or torch.compiler.is_compiling():
-        return False
-    if any(param.device.type != "cuda" for param in params):
         return False
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 

@@ -310,7 +310,8 @@ def alphagrad(
         real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
         real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
     tensors = real_params, real_grads, real_buffers
-    if not (fused and compiled.step(_single_tensor_alphagrad, *tensors, **settings)):
+    on_cuda = all(param.is_cuda for param in params)
+    if not (fused and on_cuda and compiled.step(_single_tensor_alphagrad, *tensors, **settings)):
         if foreach is None and not differentiable:
             devices = all(param.is_cpu or param.is_cuda for param in params)
             foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
