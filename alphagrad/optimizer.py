@@ -70,14 +70,13 @@ class AlphaGrad(Optimizer):
         alpha_scaling: ``"none"``, or ``"sqrt"`` for :math:`\alpha \sqrt n`, by which the effect of
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
-        foreach: work on lists of tensors; False, on single ones. By default and if ``fused`` is not
-            set either, contiguous fp32 parameters on the CPU go through a C++ kernel, if that was
-            compiled at installation, and all others by lists wherever that is possible.
-        fused: on the CPU that kernel, also where ``foreach=False``, with a warning if it was not
-            compiled; or False, not even by default. On CUDA, compile the step by ``torch.compile``,
-            once for each set of shapes and of settings other than ``lr`` and ``alpha``, which takes
-            seconds to minutes; with a momentum, from the second step on; without a compiler there
-            is one warning, and steps are taken as by default.
+        foreach: whether to go through lists of tensors or one tensor at a time. If neither this nor
+            ``fused`` is set: the CPU's kernel where it can be, else lists on CPU and CUDA.
+        fused: whether to take a step by one kernel. On the CPU, in C++, for contiguous fp32 tensors;
+            others go through lists, as all do, with one warning, if it was not compiled at
+            installation. On CUDA, by ``torch.compile``, once for each set of shapes and of settings
+            other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
+            the second step on. Without a compiler there is one warning, and lists.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
