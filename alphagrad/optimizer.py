@@ -72,8 +72,8 @@ class AlphaGrad(Optimizer):
         maximize: go up the gradient.
         foreach: whether to go through lists of tensors or one tensor at a time. If neither this nor
             ``fused`` is set: the CPU's kernel where it can be, else lists on CPU and CUDA.
-        fused: whether to take a step by one kernel. On the CPU, in C++, for contiguous fp32 tensors;
-            others go through lists, as all do, with one warning, if it was not compiled at
+        fused: whether to take a step by one kernel. On the CPU, in C++, for contiguous fp32
+            tensors; others go through lists, as all do, with one warning, if it was not compiled at
             installation. On CUDA, by ``torch.compile``, once for each set of shapes and of settings
             other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
             the second step on. Without a compiler there is one warning, and lists.
