@@ -19,7 +19,7 @@ from scripts.stability import (
     interquartile_range,
     return_range,
 )
-from scripts.statistics import Arm, aggregate_iqm, interval_estimates
+from scripts.statistics import Arm, aggregate_iqm, chance_of_gain, interval_estimates
 from scripts.theory import Theory
 from scripts.verdicts import (
     BETTER,
@@ -117,21 +117,32 @@ def competitive_check(study: str, arms: Arms) -> Check:
 
 def substantial_check(study: str, arms: Arms) -> Check:
     """Whether AlphaGrad is better than Adam, and by more than a tenth of Adam's gain."""
+    side = alphagrad(study, arms)
 
     def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
         chance = improvement(x.scores, y.scores)
-        gain = relative_gain(x.scores, y.scores, return_range(arms[study]))
+        extent = return_range(arms[study])
+        gain = relative_gain(x.scores, y.scores, extent)
         large = above(gain, SUBSTANTIAL)
         enough = decide(gain.value > SUBSTANTIAL, large is Verdict.NOT_REPRODUCED)
-        return combine([better(chance), enough]), [chance, gain]
+        by_selection = [
+            Number(
+                f"share of studies with {seeds} seed{'s' * (seeds > 1)} an arm that show such a "
+                "gain, the best alpha chosen on the same seeds",
+                chance_of_gain(
+                    side.arms, y, seeds=seeds, untrained=extent.untrained, gain=SUBSTANTIAL
+                ),
+            )
+            for seeds in (1, 3)
+        ]
+        return combine([better(chance), enough]), [chance, gain, *by_selection]
 
     rule = (
         f"{BETTER} The relative gain must be above {SUBSTANTIAL:g} as well; an interval of it that "
-        "lies below means not reproduced."
+        "lies below means not reproduced. How many small studies, drawn from our runs, would have "
+        "shown such a gain does not decide."
     )
-    return compare(
-        "Substantially higher returns", rule, alphagrad(study, arms), adam(study, arms), judge
-    )
+    return compare("Substantially higher returns", rule, side, adam(study, arms), judge)
 
 
 def better_check(statement: str, x: Side, y: Side) -> Check:
