@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_the_command_writes_the_named_figure(folder: Path, plots: dict[str, Plot
     assert list(scores["adam", "seed"]) == [1, 2, 6]
     assert scores["adam", "interquartile mean"] == 3
     assert scores["alphagrad-alpha1", "interquartile mean"] == 6
+
+
+@pytest.mark.parametrize("size", [PAGE, COLUMN])
+def test_a_pdf_embeds_the_small_fonts_as_truetype(plots: dict[str, Plot], size: Size) -> None:
+    pdf = render(plots["learning_curves"].figure(size), "pdf")
+    fonts = set(re.findall(rb"/BaseFont /(?:[A-Z]{6}\+)?([\w-]+)", pdf))
+    assert fonts == {b"DejaVuSansLatin", b"DejaVuSansLatin-Bold"}
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
 
 
 def test_captions_say_how_to_draw_the_figure_again(plots: dict[str, Plot]) -> None:

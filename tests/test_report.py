@@ -221,6 +221,11 @@ def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -
     background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
 
+    html = browser.find_element(By.TAG_NAME, "html")
+    for motion, scrolls in (("reduce", "auto"), ("no-preference", "smooth")):
+        emulate("setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": motion}])
+        assert html.value_of_css_property("scroll-behavior") == scrolls
+
     emulate("clearDeviceMetricsOverride")
     figures = browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]")
     assert len(figures) == len(browser.find_elements(By.TAG_NAME, "figure")) > 5
