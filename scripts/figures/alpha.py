@@ -300,7 +300,7 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
         axes.set_ylabel("Learning rate")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        # Constrained layout knows colour bars that are no part of the grid only.
+        # Constrained layout makes room for a colour bar only if it is no part of the grid.
         bar = figure.colorbar(image, label=SCORE, format="{x:,g}", use_gridspec=False)
         bar.outline.set_visible(False)
         title(figure, study)

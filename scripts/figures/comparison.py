@@ -54,7 +54,8 @@ def performance_profile(study: Study) -> Plot | None:
 
     def draw(size: Size) -> Figure:
         alone, column = len(shown) == 1, size is COLUMN
-        height = 2.2 + 0.05 * len(arms) * column if alone else 1.3
+        legend = 0.05 * len(arms) if column else max(0.0, 0.16 * len(arms) - 2.8)
+        height = 2.2 + legend if alone else 1.3
         figure, grid, lowest = panels(size, len(shown), height, sharex=True, sharey=True)
         for axes, group in zip(grid, shown, strict=True):
             for arm in [*adam, *(arm for arm in group if arm not in adam)]:
