@@ -20,7 +20,7 @@ help: ## List the targets
 
 setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

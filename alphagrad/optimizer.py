@@ -2,7 +2,8 @@ r"""AlphaGrad: per-tensor L2 normalisation of the gradient, then a smooth clippi
 
 Source: Sane, "AlphaGrad: Non-Linear Gradient Normalization Optimizer", arXiv 2504.16020. Laid
 out as ``torch.optim.SGD``: `AlphaGrad` keeps the state, `alphagrad` is the functional form, and
-behind it stand a readable loop over single tensors and a faster one over lists of tensors.
+behind it stand a readable loop over single tensors, a faster one over lists of tensors, and faster
+still ``kernel.cpp`` for the CPU and ``fused.py`` for CUDA.
 """
 
 import math
@@ -16,9 +17,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from alphagrad import cpu
-from alphagrad.fused import step as fused_step
-from alphagrad.normalization import bounded, steepness, tanh_argument, tanh_arguments, widened
+from alphagrad import fused as compiled
+from alphagrad import kernel
+from alphagrad.normalization import steepness, tanh_argument, tanh_arguments, widened
 
 __all__ = ["AlphaGrad", "alphagrad"]
 
@@ -69,11 +70,13 @@ class AlphaGrad(Optimizer):
         alpha_scaling: ``"none"``, or ``"sqrt"`` for :math:`\alpha \sqrt n`, by which the effect of
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
-        foreach: work on lists of tensors; by default wherever that is possible on CPU and CUDA.
-        fused: compile the step by ``torch.compile``, once for each set of shapes and of settings
+        foreach: whether to go through lists of tensors or one tensor at a time. If neither this nor
+            ``fused`` is set: the CPU's kernel where it can be, else lists on CPU and CUDA.
+        fused: whether to take a step by one kernel. On the CPU, in C++, for contiguous fp32
+            tensors; others go through lists, as all do, with one warning, if it was not compiled at
+            installation. On CUDA, by ``torch.compile``, once for each set of shapes and of settings
             other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
-            the second step on. Without a compiler there is one warning, and steps are taken as by
-            default. On CUDA, sums of fp64 gradients' squares may overflow, to NaN.
+            the second step on. Without a compiler there is one warning, and lists.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
@@ -281,11 +284,6 @@ def alphagrad(
     if not params or (found_inf is not None and found_inf.item()):
         return
 
-    has_complex = any(map(torch.is_complex, params))
-    real_params, real_grads, real_buffers = params, grads, momentum_buffers
-    if has_complex:
-        real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
-        real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
     settings: dict[str, Any] = {
         "lr": lr.reshape(()) if isinstance(lr, Tensor) else lr,
         "alpha": alpha,
@@ -298,33 +296,31 @@ def alphagrad(
         "alpha_scaling": alpha_scaling,
         "maximize": maximize,
     }
+    if fused or (fused is None and foreach is None and not differentiable):
+        if kernel.supports(params, grads, momentum_buffers):
+            kernel.step(params, grads, momentum_buffers, **settings)
+            return
+        if fused and params[0].is_cpu and not kernel.is_built():
+            kernel.warn_that_it_is_missing()
+
+    has_complex = any(map(torch.is_complex, params))
+    real_params, real_grads, real_buffers = params, grads, momentum_buffers
+    if has_complex:
+        real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
+        real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
     tensors = real_params, real_grads, real_buffers
-    if not (fused and fused_step(_single_tensor_alphagrad, *tensors, **settings)):
-        eager_step = _eager_step(real_params, real_buffers, foreach, differentiable)
-        eager_step(*tensors, **settings)
+    on_cuda = all(param.is_cuda for param in params)
+    if not (fused and on_cuda and compiled.step(_single_tensor_alphagrad, *tensors, **settings)):
+        if foreach is None and not differentiable:
+            devices = all(param.is_cpu or param.is_cuda for param in params)
+            foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
+        step = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
+        step(*tensors, **settings)
     if has_complex:
         for index, buffer in enumerate(real_buffers):
             if buffer is not None and params[index].is_complex():
                 buffer = torch.view_as_complex(buffer)
             momentum_buffers[index] = buffer
-
-
-def _eager_step(
-    params: list[Tensor],
-    momentum_buffers: list[Tensor | None],
-    foreach: bool | None,
-    differentiable: bool,
-) -> Callable[..., None]:
-    """The fastest way that there is for these tensors."""
-    if foreach is False or differentiable:
-        return _single_tensor_alphagrad
-    tensors = [*params, *(buffer for buffer in momentum_buffers if buffer is not None)]
-    if not torch.compiler.is_compiling() and cpu.supports(tensors):
-        return cpu.step
-    if foreach is None:
-        devices = all(param.is_cpu or param.is_cuda for param in params)
-        foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
-    return _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
 
 
 def _as_real(tensor: Tensor) -> Tensor:
@@ -346,14 +342,12 @@ def _single_tensor_alphagrad(
     coupled_weight_decay: bool,
     alpha_scaling: str,
     maximize: bool,
-    norms: list[Tensor] | None = None,
 ) -> None:
-    """The rule, tensor by tensor, as it reads. Norms of the gradients may be known."""
+    """The rule, tensor by tensor, as it reads."""
     for index, param in enumerate(params):
         grad = -grads[index] if maximize else grads[index]
         own_alpha = steepness(grad, alpha, alpha_scaling)
-        norm = None if norms is None else norms[index]
-        update = bounded(tanh_argument(widened(grad), own_alpha, eps, norm)).to(param.dtype)
+        update = torch.tanh(tanh_argument(widened(grad), own_alpha, eps)).to(param.dtype)
 
         if coupled_weight_decay and weight_decay != 0:
             update = update.add(param, alpha=weight_decay)

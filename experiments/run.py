@@ -33,6 +33,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from alphagrad import kernel
 from experiments.config import ConfigurationError, TrainConfig
 
 SCHEMA_VERSION = 1
@@ -224,6 +225,7 @@ def provenance() -> dict[str, Any]:
         "cpu": _cpu(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "alphagrad_kernel": kernel.is_built(),
     }
 
 

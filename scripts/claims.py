@@ -17,7 +17,6 @@ from scripts.checks import (
     ALGORITHMS,
     COARSE_ALPHAS,
     Arms,
-    Theory,
     adam,
     alphagrad,
     better_check,
@@ -25,7 +24,6 @@ from scripts.checks import (
     critical_check,
     family,
     interaction_check,
-    load_theory,
     memory_check,
     stability_check,
     stateless_check,
@@ -36,6 +34,7 @@ from scripts.files import write
 from scripts.records import RecordError, load_study
 from scripts.settings import ResultsSettings, SettingsError, parse
 from scripts.statistics import RESAMPLES, Arm, arms_of
+from scripts.theory import Theory, load_theory
 from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
 
 
@@ -209,6 +208,8 @@ def number_text(number: Number) -> str:
 
 
 def _digits(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -224,7 +225,7 @@ def write_claims(results: Path) -> list[Claim]:
     with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
     arms: dict[str, list[Arm]] = {name: [] for name in names}
     arms |= {name: arms_of(load_study(results / name)) for name in with_records}
-    found = claims(arms, load_theory(results / "theory"))
+    found = claims(arms, load_theory(results))
     write(results / "CLAIMS.md", to_markdown(found).encode())
     write(results / "claims.json", to_json(found).encode())
     return found

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -29,11 +29,13 @@ class RecordError(Exception):
     """Records that cannot be used; the message is one line that names the file or folder."""
 
 
-class _Schema(BaseModel):
+class Schema(BaseModel):
+    """What is read of a file: no value is converted, and none is NaN or infinite."""
+
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Algorithm(_Schema):
+class Algorithm(Schema):
     """The algorithm's settings: its base learning rate, and more that is only compared."""
 
     model_config = ConfigDict(extra="allow")
@@ -41,7 +43,7 @@ class Algorithm(_Schema):
     learning_rate: PositiveFloat
 
 
-class Environment(_Schema):
+class Environment(Schema):
     """The environment's settings: its Gymnasium id, and more that is only compared."""
 
     model_config = ConfigDict(extra="allow")
@@ -49,7 +51,7 @@ class Environment(_Schema):
     id: str
 
 
-class Configuration(_Schema):
+class Configuration(Schema):
     """What identifies a run: the declared settings, and more that is only compared."""
 
     model_config = ConfigDict(extra="allow")
@@ -65,7 +67,7 @@ class Configuration(_Schema):
         return self.model_dump(exclude={"seed", "device"})
 
 
-class Curve(_Schema):
+class Curve(Schema):
     """Training returns by cell of environment steps; ``None`` where no episode ended."""
 
     step: tuple[PositiveFloat, ...] = Field(min_length=1)
@@ -80,48 +82,48 @@ class Curve(_Schema):
         return self
 
 
-class TensorDiagnostics(_Schema):
+class TensorDiagnostics(Schema):
     """What one tensor's updates were like, at each of the steps that were looked at."""
 
     update_rms: tuple[float | None, ...]
     saturated_share: tuple[float | None, ...] | None = None
 
 
-class Diagnostics(_Schema):
+class Diagnostics(Schema):
     """Updates at some steps of a run, by the tensor's name."""
 
     step: tuple[NonNegativeInt, ...]
     tensors: dict[str, TensorDiagnostics]
 
 
-class Optimizer(_Schema):
+class Optimizer(Schema):
     """How many elements are optimized, and the size of the optimizer's state, in bytes."""
 
     parameters: PositiveInt
     state_bytes: NonNegativeInt
 
 
-class Timing(_Schema):
+class Timing(Schema):
     """How long the run took, and how fast it was, in environment steps per second."""
 
     wall_seconds: float
     steps_per_second: float | None
 
 
-class Git(_Schema):
+class Git(Schema):
     """The code's commit, and whether it had changes that were not committed."""
 
     commit: str | None
     dirty: bool | None
 
 
-class Cpu(_Schema):
+class Cpu(Schema):
     """The processor that ran it."""
 
     model: str | None
 
 
-class Provenance(_Schema):
+class Provenance(Schema):
     """Where a run's numbers come from."""
 
     command: str
@@ -130,7 +132,7 @@ class Provenance(_Schema):
     cpu: Cpu
 
 
-class Record(_Schema):
+class Record(Schema):
     """One finished run."""
 
     schema_version: Literal[1]
@@ -219,6 +221,9 @@ def _label(arm: str) -> re.Match[str]:
     return match
 
 
+Read = TypeVar("Read", bound=Schema)
+
+
 def load_study(folder: Path) -> Study:
     """Loads ``<folder>/records/*.json``.
 
@@ -230,14 +235,19 @@ def load_study(folder: Path) -> Study:
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         raise RecordError(f"no records in {folder / 'records'}")
-    records = {path: _load(path) for path in paths}
+    records = {path: read_json(path, Record) for path in paths}
     _check_consistency(records)
     return Study(folder, _by_arm(records.values()))
 
 
-def _load(path: Path) -> Record:
+def read_json(path: Path, schema: type[Read]) -> Read:
+    """What a JSON file holds.
+
+    Raises:
+        RecordError: If it cannot be read or breaks the schema.
+    """
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return schema.model_validate_json(path.read_bytes())
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from error
     except ValidationError as error:

@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from scripts.claims import Claim, number_text, write_claims
-from scripts.figures import PAPER_STUDIES
+from scripts.figures import NEEDS, PAPER_STUDIES
 from scripts.figures.__main__ import FigureSettings, draw_all
 from scripts.figures.plot import Drawn
-from scripts.figures.theory import load_theory, theory_table
+from scripts.figures.theory import theory_table
 from scripts.files import write
 from scripts.records import Record, RecordError, Study, load_study
 from scripts.settings import (
@@ -33,6 +34,7 @@ from scripts.settings import (
     study_folders,
 )
 from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
+from scripts.theory import load_theory
 
 USAGE = "python -m scripts.report [results=<folder>]"
 
@@ -50,21 +52,23 @@ class Section:
 def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
     """The studies in the report's order: the paper's, then ours by name."""
     order = [*PAPER_STUDIES]
-    return [
-        Section(
-            study,
-            format_rows(summarize(study)),
-            notes(study),
-            [figure for figure in drawn if figure.folder.parent == study.folder],
-        )
-        for study in sorted(
-            studies,
-            key=lambda study: (
-                order.index(study.name) if study.name in order else len(order),
-                study.name,
-            ),
-        )
-    ]
+    found = []
+    for study in sorted(
+        studies,
+        key=lambda study: (
+            order.index(study.name) if study.name in order else len(order),
+            study.name,
+        ),
+    ):
+        figures = [figure for figure in drawn if figure.folder.parent == study.folder]
+        names = [figure.name for figure in figures]
+        lacking = [
+            f"Not drawn: `{name}`, which needs {needs}."
+            for name, needs in NEEDS.items()
+            if name not in names
+        ]
+        found.append(Section(study, format_rows(summarize(study)), notes(study) + lacking, figures))
+    return found
 
 
 def context(
@@ -79,8 +83,8 @@ def context(
         "headings": list(HEADINGS.values()),
         "overview": next((figure for figure in drawn if figure.name == "overview"), None),
         "sections": sections(studies, drawn),
-        "theory": None if theory is None else theory_table(theory),
-        "theory_summary": theory and theory["summary"],
+        "theory": theory_table(theory[-1]) if theory else None,
+        "theory_summary": theory[-1].summary if theory else None,
         "theory_figures": [f for f in drawn if f.folder.parent == results / "theory"],
         "runs": records,
         "hours": sum(record.timing.wall_seconds for record in records) / 3600,
@@ -124,8 +128,8 @@ def code(text: str) -> Markup:
 def inline_svg(figure: Drawn) -> Markup:
     """The figure's SVG as an element of an HTML page.
 
-    Coordinates are rounded to a tenth of a point. Identifiers are made unique to the figure, and
-    those that nothing refers to are dropped.
+    Coordinates are rounded to a tenth of a point, and lines made relative. Identifiers are made
+    unique to the figure, and those that nothing refers to are dropped.
     """
     svg = figure.path(".svg").read_text()
     svg = svg[svg.index("<svg") :]
@@ -135,7 +139,7 @@ def inline_svg(figure: Drawn) -> Markup:
         lambda attribute: re.sub(r"\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", attribute[0]),
         svg,
     )
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\s*([MLQCz])\s*", r"\1", path[0]), svg)
+    svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{short_path(path[1])}"', svg)
     key = f"{zlib.crc32(f'{figure.folder.parent.name}/{figure.name}'.encode()):08x}"
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     names = {name: f"f{key}-{number}" for number, name in enumerate(used)}
@@ -149,6 +153,25 @@ def inline_svg(figure: Drawn) -> Markup:
     label = escape(figure.title)
     # matplotlib has escaped all text in its SVG
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def short_path(path: str) -> str:
+    """An SVG path, its numbers of one decimal, with each line relative to the point before."""
+    path = re.sub(r"\s*([MLQCz])\s*", r"\1", path.strip())
+    here = (0, 0)
+
+    def short(lines: re.Match[str]) -> str:
+        nonlocal here
+        if start := lines[0].startswith("M"):
+            here = (0, 0)  # as written, not relative
+        numbers = (round(10 * float(number)) for number in re.findall(r"[-\d.]+", lines[0]))
+        points = [here, *zip(numbers, numbers, strict=True)]
+        here = points[-1]
+        steps = [f"{(x - x0) / 10:g} {(y - y0) / 10:g}" for (x0, y0), (x, y) in pairwise(points)]
+        return ("M" if start else "l") + " ".join(steps).replace(" -", "-")
+
+    curved = "Q" in path or "C" in path
+    return path if curved else re.sub(r"M[-\d. ]+|(?:L[-\d. ]+)+", short, path)
 
 
 def share_styles(page: str) -> str:

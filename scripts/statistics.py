@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, trim_mean  # type: ignore[import-untyped]
+from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
 from scripts.records import Record, Study, alpha_of, family_of
 
@@ -102,9 +102,13 @@ def aggregate_median(*strata: FloatArray, axis: int = 0) -> FloatArray:
 def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:
     """Interquartile mean: the mean without the lowest and the highest 25% of all samples.
 
-    The number cut at each end is rounded down: of 10 samples it is 2, of 3 it is none.
+    The number cut at each end is rounded down: of 10 samples it is 2, of 3 it is none. SciPy's
+    ``trim_mean(..., 0.25)``, of which the bootstrap takes thousands, in a third of its time.
     """
-    return np.asarray(trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis))
+    samples = np.moveaxis(np.concatenate(strata, axis=axis), axis, -1)
+    samples.sort(axis=-1)
+    cut = samples.shape[-1] // 4
+    return np.asarray(samples[..., cut : samples.shape[-1] - cut].mean(axis=-1))
 
 
 def aggregate_optimality_gap(*strata: FloatArray, target: float, axis: int = 0) -> FloatArray:
@@ -149,7 +153,12 @@ def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
     Returns:
         Shares in [0, 1], shape (points,).
     """
-    return interval_estimates(aggregate_mean, (scores[:, np.newaxis] > taus).astype(np.float64))
+    # Between two scores all returns have the same share: each is worked out once.
+    above, index = np.unique(scores[:, np.newaxis] > taus, axis=1, return_inverse=True)
+    shares = interval_estimates(aggregate_mean, above.astype(np.float64))
+    if shares.low is None or shares.high is None:
+        return Estimate(shares.value[index], None, None)
+    return Estimate(shares.value[index], shares.low[index], shares.high[index])
 
 
 def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
@@ -274,6 +283,42 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
         np.concatenate([arm.scores[half] for arm, half in picks]),
         np.concatenate([arm.curves[half] for arm, half in picks]),
     )
+
+
+def chance_of_gain(
+    arms: Sequence[Arm],
+    rival: Arm,
+    *,
+    seeds: int,
+    untrained: float,
+    gain: float,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> float:
+    """In which share of small studies an optimizer comes out ahead of a rival, as papers report it.
+
+    A small study has a few runs of every arm, drawn without replacement from the runs that there
+    are. It compares means, and takes the arm that is best on those same runs: the optimism that
+    `tuned_arm` avoids. Where the full study finds no advantage, this is how often a small one would
+    have claimed it.
+
+    Args:
+        arms: One optimizer at several settings.
+        rival: The other one.
+        seeds: Runs of each arm, at most as many as every arm has.
+        untrained: Score that gains are counted from.
+        gain: How much larger the optimizer's gain has to be, as a share of the rival's.
+        draws: Small studies.
+        seed: Of the draws.
+    """
+    generator = np.random.default_rng(seed)
+
+    def means(arm: Arm) -> FloatArray:
+        shuffled = generator.permuted(np.tile(arm.scores, (draws, 1)), axis=1)
+        return np.asarray(shuffled[:, :seeds].mean(axis=1))
+
+    best = np.max([means(arm) for arm in arms], axis=0)
+    return float(np.mean(best - untrained > (1 + gain) * (means(rival) - untrained)))
 
 
 def _best(arms: Sequence[Arm], half: slice) -> Arm:

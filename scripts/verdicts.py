@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from scripts.stability import ReturnRange
 from scripts.statistics import (
     Arm,
     Estimate,
@@ -29,6 +30,8 @@ from scripts.statistics import (
 MEANINGFUL = 0.75
 SUBSTANTIAL = 0.1
 """A tenth of what Adam gained over the untrained policy."""
+SMALLEST_GAIN = 0.01
+"""Of the way from the untrained policy to the best; a smaller gain of Adam's counts as this."""
 FEWEST_SEEDS = 5
 """Of every arm, or there is no verdict. With three, even arms that do not overlap at all come about
 by chance in one case of ten (2 of the 20 ways to deal six scores to two arms); with five, in one of
@@ -177,15 +180,23 @@ def improvement(x: FloatArray, y: FloatArray) -> Number:
     )
 
 
-def relative_gain(x: FloatArray, y: FloatArray, untrained: float) -> Number:
-    """By which share X gained more over the untrained policy than Y did."""
+def relative_gain(x: FloatArray, y: FloatArray, extent: ReturnRange) -> Number:
+    """By which share X gained more over the untrained policy than Adam, which is Y, did.
+
+    Adam's gain counts as at least `SMALLEST_GAIN` of the study's range, so that the share stays
+    finite, and keeps its sign, where Adam ends at or below the untrained return. If neither gained
+    anything there is no share: it is NaN, without an interval, and decides nothing.
+    """
+    name = "gain over untrained, relative to Adam's"
+    smallest = SMALLEST_GAIN * (extent.best - extent.untrained)
+    if smallest <= 0 or max(aggregate_iqm(x), aggregate_iqm(y)) <= extent.untrained:
+        return Number(name, float("nan"))
 
     def gain(x: FloatArray, y: FloatArray, *, axis: int = 0) -> FloatArray:
-        return (aggregate_iqm(x, axis=axis) - untrained) / (
-            aggregate_iqm(y, axis=axis) - untrained
-        ) - 1
+        ours, theirs = (aggregate_iqm(side, axis=axis) - extent.untrained for side in (x, y))
+        return np.asarray(ours / np.maximum(theirs, smallest) - 1)
 
-    return number("gain over untrained, relative to Adam's", interval_estimates(gain, x, y))
+    return number(name, interval_estimates(gain, x, y))
 
 
 def lacking(statement: str, rule: str, runs: dict[str, int], lacks: str) -> Check:

@@ -79,3 +79,25 @@ def write_records(folder: Path, *records: dict[str, Any]) -> Path:
         name = f"{record['arm']}-seed{record['seed']}-{number:012x}.json"
         (folder / "records" / name).write_text(json.dumps(record))
     return folder
+
+
+def make_theory(**series: Any) -> dict[str, Any]:
+    """A record of ``experiments/theory.py`` with one case, which is below its bound."""
+    row = {
+        "function": "well",
+        "step": "1/sqrt(T)",
+        "sizes": [1],
+        "alpha": 0.1,
+        "eps": 0.0,
+        "steps": [10],
+        "min_gradient_norm": [0.5],
+        "bound": [1.0],
+        "slope": -0.7,
+    }
+    summary = {"cases": 1, "below_bound": 1, "largest_share": 0.5, "smoothness_exceeded": 0}
+    return {
+        "summary": summary | {"counterexamples_stay": True},
+        "series": [row | series],
+        "counterexamples": [{"alpha": 0.1, "steps": [10], "constant": [0.05], "shrinking": [0.01]}],
+        "provenance": {"command": "python -m experiments.theory", "finished": "2025-01-01"},
+    }

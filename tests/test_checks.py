@@ -1,13 +1,13 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from record_fixtures import make_record, write_records
+from record_fixtures import make_record, make_theory, write_records
 
 from scripts.checks import (
     ALPHAS,
     Arms,
-    Theory,
     alphagrad,
     memory_check,
     stability_check,
@@ -17,6 +17,7 @@ from scripts.checks import (
 )
 from scripts.records import load_study
 from scripts.statistics import arms_of
+from scripts.theory import Theory
 from scripts.verdicts import Verdict
 
 STUDIES = [f"{name}{kind}" for name in ("dqn", "td3", "ppo") for kind in ("", "_fair")]
@@ -107,13 +108,8 @@ def test_diverged_runs_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("norm", "verdict"), [(2.0, "reproduced"), (2.1, "not reproduced")])
 def test_one_case_above_the_bound_refutes_it(norm: float, verdict: str) -> None:
-    series = {"step": "constant", "alpha": 0.1, "slope": None}
-    record = Theory.model_validate(
-        {
-            "summary": {"smoothness_exceeded": 0, "counterexamples_stay": True},
-            "series": [series | {"min_gradient_norm": [1.0, norm], "bound": [2.0, 2.0]}],
-        }
-    )
+    series = {"steps": [10, 20], "min_gradient_norm": [1.0, norm], "bound": [2.0, 2.0]}
+    record = Theory.model_validate_json(json.dumps(make_theory(**series)))
     bound, factor = theory_checks([record])
     assert (bound.verdict, factor.verdict) == (verdict, "reproduced")
     assert {check.verdict for check in theory_checks([])} == {Verdict.UNDECIDED}

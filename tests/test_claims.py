@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_fixtures import make_record, write_records
+from record_fixtures import make_record, make_theory, write_records
 from test_checks import sweep as ppo_sweep
 
 from scripts.checks import ALPHAS
@@ -69,7 +69,7 @@ def test_the_papers_claims_are_reproduced_where_they_hold(tmp_path: Path) -> Non
     (check,) = found["ppo"]["checks"]
     assert "AlphaGrad (alphagrad-alpha100) against Adam (adam)" in check["statement"]
     assert check["runs"] == {"ppo": 7 * FEWEST_SEEDS}
-    chance, gain = check["numbers"]
+    chance, gain, *_ = check["numbers"]
     assert (chance["value"], chance["low"], chance["high"]) == (1, 1, 1)
     assert gain["value"] == pytest.approx(92 / 52 - 1)
 
@@ -130,17 +130,11 @@ def test_too_few_seeds_or_settings_are_undecided_and_say_so(tmp_path: Path) -> N
 
 
 def test_the_theory_is_judged_from_its_record(tmp_path: Path) -> None:
-    row = {"step": "1/sqrt(T)", "alpha": 0.1, "min_gradient_norm": [0.5], "bound": [1.0]}
-    record = {
-        "summary": {"smoothness_exceeded": 0, "counterexamples_stay": True},
-        "series": [row | {"slope": -0.7}],
-    }
     path = tmp_path / "theory" / "0.json"
     path.parent.mkdir()
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(make_theory()))
     assert verdicts(tmp_path)["theory"]["verdict"] == "reproduced"
-    record["series"] = [row | {"slope": None, "min_gradient_norm": [1.5]}]
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(make_theory(slope=None, min_gradient_norm=[1.5])))
     assert verdicts(tmp_path)["theory"]["verdict"] == "not reproduced"
 
 

@@ -1,3 +1,5 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from record_fixtures import make_record, write_records
 from scripts.figures import STUDY_FIGURES
 from scripts.figures.__main__ import main
 from scripts.figures.alpha import score_against_alpha, score_by_learning_rate_and_alpha
-from scripts.figures.comparison import probability_of_improvement
+from scripts.figures.comparison import performance_profile, probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share
 from scripts.figures.plot import COLUMN, PAGE, Drawn, Plot, Size, render
@@ -69,6 +71,15 @@ def test_the_command_writes_the_named_figure(folder: Path, plots: dict[str, Plot
     assert list(scores["adam", "seed"]) == [1, 2, 6]
     assert scores["adam", "interquartile mean"] == 3
     assert scores["alphagrad-alpha1", "interquartile mean"] == 6
+
+
+@pytest.mark.parametrize("size", [PAGE, COLUMN])
+def test_a_pdf_embeds_the_small_fonts_as_truetype(plots: dict[str, Plot], size: Size) -> None:
+    pdf = render(plots["learning_curves"].figure(size), "pdf")
+    fonts = set(re.findall(rb"/BaseFont /(?:[A-Z]{6}\+)?([\w-]+)", pdf))
+    assert fonts == {b"DejaVuSansLatin", b"DejaVuSansLatin-Bold"}
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
 
 
 def test_captions_say_how_to_draw_the_figure_again(plots: dict[str, Plot]) -> None:
@@ -165,6 +176,81 @@ def test_a_fair_study_shows_learning_rates(tmp_path: Path) -> None:
     data = cells.data[["learning_rate", "alpha", "value"]]
     assert data.to_numpy().tolist() == [[3e-4, 1, 1], [3e-4, 10, 2], [3e-3, 1, 3]]
     assert {"1.0", "2.0", "3.0"} <= set(texts(cells.figure(PAGE)).split())
+
+
+@pytest.mark.parametrize("size", [PAGE, COLUMN])
+def test_the_heat_map_has_a_cell_for_each_rate_and_alpha_that_ran(
+    tmp_path: Path, size: Size
+) -> None:
+    records = []
+    for index, (rate, alpha) in enumerate([(3e-4, 1), (3e-4, 10), (1e-3, 1), (3e-3, 10)]):
+        arm = f"alphagrad-alpha{alpha}" if rate == 3e-4 else f"alphagrad-{rate:g}-alpha{alpha}"
+        records += [make_record(arm, seed, score=index, learning_rate=rate) for seed in range(3)]
+    for record in records:
+        record["configuration"]["optimizer"]["_target_"] = "alphagrad"
+    records.append(make_record("adam", score=99))
+    plot = score_by_learning_rate_and_alpha(
+        load_study(write_records(tmp_path / "ppo_fair", *records))
+    )
+    assert "empty: not run" in plot.caption
+    figure = plot.figure(size)
+    [image] = figure.axes[0].images
+    cells = np.ma.filled(image.get_array(), np.nan)
+    assert np.array_equal(cells, [[0, 1], [2, np.nan], [np.nan, 3]], equal_nan=True)
+    written = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert written == {"0.0": (0, 0), "1.0": (1, 0), "2.0": (0, 1), "3.0": (1, 2)}
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "0.0003",
+        "0.001",
+        "0.003",
+    ]
+    assert render(figure, "pdf").startswith(b"%PDF")
+    bar = figure.axes[1].get_position()
+    assert figure.axes[0].get_position().x1 < bar.x0 < bar.x1 < 1
+
+
+def test_a_figure_that_cannot_be_drawn_says_what_it_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "score_by_learning_rate_and_alpha"
+    assert main(["study=ppo", f"name={name}", f"results={folder.parent}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "needs AlphaGrad at several learning rates and several alphas" in error
+    assert not list(folder.glob(f"figures/{name}*"))
+
+
+@pytest.mark.parametrize("size", [PAGE, COLUMN])
+@pytest.mark.parametrize("draw", [learning_curves, performance_profile])
+def test_many_arms_share_a_panel_by_family(
+    tmp_path: Path, draw: Callable[[Study], Plot | None], size: Size
+) -> None:
+    arms = ["adam", "adam-lr0.001", "adam-lr0.003", "sgd"]
+    arms += [f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10)]
+    arms += [f"sign_sgd-lr{rate}" for rate in (0.01, 0.1, 1)]
+    arms += [f"alphagrad-sqrt-alpha{alpha}" for alpha in (0.1, 1)]
+    figure = draw(study(tmp_path, arms, 3)).figure(size)
+    legends = [axes.get_legend() for axes in figure.axes]
+    assert [legend and legend.get_title().get_text() for legend in legends] == [
+        "Adam",
+        "AlphaGrad",
+        "alphagrad-sqrt",
+        None,
+        "sign_sgd",
+    ]
+    assert figure.axes[3].get_title("left") == "sgd"
+    assert [text.get_text() for text in legends[2].get_texts()] == ["α = 0.1", "α = 1"]
+    assert [text.get_text() for text in legends[4].get_texts()] == ["lr 0.01", "lr 0.1", "lr 1"]
+    assert "(black: Adam)" in texts(figure)
+    for axes in figure.axes:  # and Adam's in all of them
+        own = len(axes.get_legend().get_texts()) if axes.get_legend() else 1
+        assert len(axes.lines) == own + 1
+        assert len({line.get_color() for line in axes.lines}) == own + 1
+    for axes, legend in zip(figure.axes, legends, strict=True):
+        if legend:  # above the panel, and within the figure
+            box = legend.get_window_extent()
+            assert box.y0 >= axes.bbox.y1
+            assert box.x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("arms", [["alphagrad-alpha10"], ["adam"], ["sgd", "rmsprop"]])

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from test_optimizer import both_paths
+from test_optimizer import every_path
 from torch import nn
 
 from alphagrad import AlphaGrad
 
 
-def updates(*gradients: torch.Tensor, foreach: bool, eps: float = 0.0) -> list[torch.Tensor]:
+def updates(*gradients: torch.Tensor, foreach: bool | None, eps: float = 0.0) -> list[torch.Tensor]:
     params = [nn.Parameter(torch.zeros_like(gradient)) for gradient in gradients]
     for param, gradient in zip(params, gradients, strict=True):
         param.grad = gradient.clone()
@@ -17,9 +17,9 @@ def updates(*gradients: torch.Tensor, foreach: bool, eps: float = 0.0) -> list[t
     return [-param.detach() for param in params]
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("scale", [3e38, 1e25, 1e19, 1e-16, 1e-25, 1e-38])
-def test_norms_beyond_the_range_of_fp32_squares(scale: float, foreach: bool) -> None:
+def test_norms_beyond_the_range_of_fp32_squares(scale: float, foreach: bool | None) -> None:
     gradient = torch.linspace(-1, 1, 1001) * scale
     plain = torch.linspace(-1, 1, 1001)
     extreme, ordinary = updates(gradient, plain, foreach=foreach)
@@ -29,16 +29,16 @@ def test_norms_beyond_the_range_of_fp32_squares(scale: float, foreach: bool) -> 
     np.testing.assert_allclose(ordinary, expected, rtol=1e-6, atol=1e-7)
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("scale", [1e300, 1e-300])
-def test_norms_beyond_the_range_of_fp64_squares(scale: float, foreach: bool) -> None:
+def test_norms_beyond_the_range_of_fp64_squares(scale: float, foreach: bool | None) -> None:
     plain = torch.linspace(-1, 1, 1001, dtype=torch.float64)
     extreme, ordinary = updates(plain * scale, plain, foreach=foreach)
     torch.testing.assert_close(extreme, ordinary, rtol=1e-12, atol=1e-15)
 
 
-@both_paths
-def test_eps_counts_beside_a_vanishing_norm(foreach: bool) -> None:
+@every_path
+def test_eps_counts_beside_a_vanishing_norm(foreach: bool | None) -> None:
     gradient = torch.full((100,), 1e-20)
     [update] = updates(gradient, foreach=foreach, eps=1e-18)
     expected = np.tanh(5 * 1e-20 / (1e-19 + 1e-18))
@@ -48,18 +48,18 @@ def test_eps_counts_beside_a_vanishing_norm(foreach: bool) -> None:
     assert denormal.abs().max() < 1e-35
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("eps", [0.0, 1e-5])
-def test_a_zero_or_empty_gradient_gives_zero(eps: float, foreach: bool) -> None:
+def test_a_zero_or_empty_gradient_gives_zero(eps: float, foreach: bool | None) -> None:
     zero, empty = updates(torch.zeros(5), torch.zeros(0), foreach=foreach, eps=eps)
     assert torch.equal(zero, torch.zeros(5))
     assert empty.shape == (0,)
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_value_that_is_not_finite_shows_in_its_tensor_and_nowhere_else(
-    value: float, foreach: bool
+    value: float, foreach: bool | None
 ) -> None:
     bad = torch.ones(10)
     bad[3] = value
@@ -68,9 +68,9 @@ def test_a_value_that_is_not_finite_shows_in_its_tensor_and_nowhere_else(
     assert other.isfinite().all()
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 1 << 24])
-def test_long_gradients_keep_their_accuracy(size: int, foreach: bool) -> None:
+def test_long_gradients_keep_their_accuracy(size: int, foreach: bool | None) -> None:
     gradient = torch.randn(size, generator=torch.Generator().manual_seed(0))
     [update] = updates(gradient * 100, foreach=foreach)
     expected = 5 * gradient[:1000].double() / gradient.double().norm()

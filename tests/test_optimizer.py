@@ -24,7 +24,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"maximize": True, "weight_decay": 0.1, "coupled_weight_decay": True},
     {"eps": 0.0},
 ]
-both_paths = pytest.mark.parametrize("foreach", [False, True])
+# Single tensors, lists of tensors, and the default: in fp32, the kernel.
+every_path = pytest.mark.parametrize("foreach", [False, True, None])
 
 
 def make_parameters(dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:
@@ -62,11 +63,11 @@ def reference(
     )
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_steps_equal_the_reference(
-    settings: dict[str, Any], dtype: torch.dtype, tolerance: float, foreach: bool
+    settings: dict[str, Any], dtype: torch.dtype, tolerance: float, foreach: bool | None
 ) -> None:
     params, grads = make_parameters(dtype), make_gradients(5)
     expected = reference(params, grads, lr=0.1, alpha=3.0, **settings)
@@ -75,18 +76,10 @@ def test_steps_equal_the_reference(
         np.testing.assert_allclose(param.detach().double(), value, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_lists_of_tensors_as_on_a_gpu_equal_the_reference(
-    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alphagrad.cpu.supports", lambda tensors: False)
-    test_steps_equal_the_reference(settings, torch.float64, 1e-12, foreach=True)
-
-
-@both_paths
+@every_path
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1.6e-2)])
 def test_half_precision_is_normalised_in_fp32(
-    dtype: torch.dtype, tolerance: float, foreach: bool
+    dtype: torch.dtype, tolerance: float, foreach: bool | None
 ) -> None:
     param = nn.Parameter(torch.zeros(3000, dtype=dtype))
     # The squares of these vanish in fp16, and the reciprocal of their norm overflows there.
@@ -97,9 +90,9 @@ def test_half_precision_is_normalised_in_fp32(
     np.testing.assert_allclose(param.detach().double(), expected, atol=tolerance)
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_complex_tensors_are_their_real_views(momentum: float, foreach: bool) -> None:
+def test_complex_tensors_are_their_real_views(momentum: float, foreach: bool | None) -> None:
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(4, 3, generator=generator, dtype=torch.complex128)
     param, real = nn.Parameter(value.clone()), nn.Parameter(torch.view_as_real(value).clone())
@@ -115,9 +108,9 @@ def test_complex_tensors_are_their_real_views(momentum: float, foreach: bool) ->
         assert optimizers[0].state[param]["momentum_buffer"].is_complex()
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_a_tensor_learning_rate(shape: tuple[int, ...], foreach: bool) -> None:
+def test_a_tensor_learning_rate(shape: tuple[int, ...], foreach: bool | None) -> None:
     params, grads = make_parameters(), make_gradients(3)
     others = copy.deepcopy(params)
     lr = torch.full(shape, 0.1, dtype=torch.float64)
@@ -221,7 +214,6 @@ def test_without_a_look_at_values_steps_are_the_same(
     params, grads = make_parameters(), make_gradients(3)
     others = copy.deepcopy(params)
     take_steps(AlphaGrad(params, lr=0.1, alpha_scaling=alpha_scaling), params, grads)
-    monkeypatch.setattr("alphagrad.cpu.supports", lambda tensors: False)
     monkeypatch.setattr("alphagrad.normalization._on_host", lambda tensor: False)  # as on a GPU
     take_steps(AlphaGrad(others, lr=0.1, alpha_scaling=alpha_scaling), others, grads)
     torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_optimizer import both_paths, make_gradients, make_parameters, take_steps
+from test_optimizer import every_path, make_gradients, make_parameters, take_steps
 from torch import nn
 
 from alphagrad import AlphaGrad
@@ -31,10 +31,12 @@ def by_state_dict(optimizer: AlphaGrad, params: list[nn.Parameter]) -> Any:
     return other, params
 
 
-@both_paths
+@every_path
 @pytest.mark.parametrize("copied", [by_deepcopy, by_pickle, by_state_dict])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_copy_goes_on_as_the_original(momentum: float, copied: Copy, foreach: bool) -> None:
+def test_a_copy_goes_on_as_the_original(
+    momentum: float, copied: Copy, foreach: bool | None
+) -> None:
     params, grads = make_parameters(), make_gradients(4)
     optimizer = AlphaGrad(params, lr=0.1, alpha=3.0, momentum=momentum, foreach=foreach)
     take_steps(optimizer, params, grads[:2])
@@ -48,8 +50,8 @@ def test_a_copy_goes_on_as_the_original(momentum: float, copied: Copy, foreach: 
     assert other.param_groups[0]["alpha"] == 3.0
 
 
-@both_paths
-def test_there_is_no_state_without_momentum(foreach: bool) -> None:
+@every_path
+def test_there_is_no_state_without_momentum(foreach: bool | None) -> None:
     params, grads = make_parameters(), make_gradients(2)
     optimizer = AlphaGrad(params, foreach=foreach)
     take_steps(optimizer, params, grads)
@@ -57,9 +59,9 @@ def test_there_is_no_state_without_momentum(foreach: bool) -> None:
     assert optimizer.state_dict()["state"] == {}
 
 
-@both_paths
+@every_path
 def test_with_momentum_there_is_one_buffer_like_each_parameter_that_was_stepped(
-    foreach: bool,
+    foreach: bool | None,
 ) -> None:
     params, grads = make_parameters(torch.float32), make_gradients(2)
     grads[0][2] = grads[1][2] = None
@@ -72,8 +74,8 @@ def test_with_momentum_there_is_one_buffer_like_each_parameter_that_was_stepped(
         assert state["momentum_buffer"].dtype == param.dtype
 
 
-@both_paths
-def test_momentum_can_be_turned_off_and_on(foreach: bool) -> None:
+@every_path
+def test_momentum_can_be_turned_off_and_on(foreach: bool | None) -> None:
     params, grads = make_parameters(), make_gradients(3)
     optimizer = AlphaGrad(params, lr=0.1, momentum=0.9, foreach=foreach)
     group = optimizer.param_groups[0]

@@ -14,7 +14,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from scripts.figures import STUDY_FIGURES, THEORY_FIGURES
 from scripts.figures.plot import Drawn
-from scripts.report import main
+from scripts.report import main, short_path
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 ROOT = Path(__file__).parents[1]
@@ -129,6 +129,32 @@ def test_only_paper_scale_is_reported(results: Path, page: Page) -> None:
         assert any(a.get("id") == f"ppo-figures-{name}" for _, a in page.elements) == shown
 
 
+def test_a_study_says_which_figures_it_lacks(results: Path, page: Page) -> None:
+    text = "which needs AlphaGrad at several learning rates and several alphas, all else equal."
+    assert f"Not drawn: score_by_learning_rate_and_alpha, {text}" in page.text
+    readme = (results / "README.md").read_text()
+    assert f"- Not drawn: `score_by_learning_rate_and_alpha`, {text}\n" in readme
+    assert readme.count("Not drawn") == 1
+
+
+def test_no_line_of_the_readme_ends_in_a_space(results: Path) -> None:
+    lines = (results / "README.md").read_text().splitlines()
+    assert [line for line in lines if line.endswith(" ")] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("M 41.4 -151.9 \nL 41.4 -151.2 \nL 43.9 -153.0 \nz", "M41.4-151.9l0 0.7 2.5-1.8z"),
+        # After z the pen is back at the start: what follows is not relative to the last point.
+        ("M1 2L3 4zM0 0L0 3.5", "M1 2l2 2zM0 0l0 3.5"),
+        ("M0 1.4C0.4 1.4 0.7 1.3 1.0 1.0z", "M0 1.4C0.4 1.4 0.7 1.3 1.0 1.0z"),
+    ],
+)
+def test_paths_are_the_same_but_shorter(path: str, short: str) -> None:
+    assert short_path(path) == short
+
+
 @pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(results: Path) -> None:
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
@@ -194,6 +220,11 @@ def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
     background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
     assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
+
+    html = browser.find_element(By.TAG_NAME, "html")
+    for motion, scrolls in (("reduce", "auto"), ("no-preference", "smooth")):
+        emulate("setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": motion}])
+        assert html.value_of_css_property("scroll-behavior") == scrolls
 
     emulate("clearDeviceMetricsOverride")
     figures = browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]")

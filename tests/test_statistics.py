@@ -24,6 +24,7 @@ from scripts.statistics import (
     aggregate_optimality_gap,
     area_under_curve,
     arms_of,
+    chance_of_gain,
     fill_curves,
     interval_estimates,
     lowest_return,
@@ -231,6 +232,18 @@ def test_a_clear_winner_is_the_tuned_arm_and_so_is_an_only_arm(tmp_path: Path) -
 def test_tuning_needs_two_seeds_of_every_arm(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="every arm needs two"):
         tuned_arm(sweep(tmp_path, [0, 1], [2]), "tuned")
+
+
+def test_the_chance_that_a_small_study_shows_a_gain(tmp_path: Path) -> None:
+    first, second, rival = sweep(tmp_path, [0, 2], [0, 2], [0, 1])
+    chance = partial(chance_of_gain, rival=rival, untrained=-1.0)
+    # One seed: the best of two has 2 in three of four cases; a gain of 3 exceeds 1.2 * (1 or 2).
+    # The others have 1, which does not.
+    assert chance([first, second], seeds=1, gain=0.2) == pytest.approx(0.75, abs=0.02)
+    assert chance([first], seeds=1, gain=0.2) == pytest.approx(0.5, abs=0.02)
+    # With all seeds nothing is left to chance: means of 1 against 0.5.
+    assert chance([first], seeds=2, gain=0.2) == 1
+    assert chance([first], seeds=2, gain=0.5) == 0
 
 
 def test_a_tuned_arm_of_equal_arms_is_not_optimistic(tmp_path: Path) -> None:

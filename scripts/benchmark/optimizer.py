@@ -10,6 +10,7 @@ torch's fused Adam. Writes results/benchmark/optimizer.csv, .png and .pdf.
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+os.environ["KINETO_LOG_LEVEL"] = "5"  # the profiler says each time that it starts
 
 import math
 import time
@@ -19,10 +20,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
+from lion_pytorch import Lion
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Muon, Optimizer
 
-from alphagrad import AlphaGrad
+from alphagrad import AlphaGrad, kernel
 from experiments.run import REPOSITORY, provenance
 
 RESULTS = REPOSITORY / "results" / "benchmark"
@@ -71,6 +73,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "Adam, foreach": lambda params: Adam(params, lr=1e-6, foreach=True),
     "Adam, loop": lambda params: Adam(params, lr=1e-6, foreach=False),
     "SGD with momentum, fused": lambda params: SGD(params, lr=1e-6, momentum=0.9, fused=True),
+    "Lion, loop": lambda params: Lion(params, lr=1e-6),
     "Muon (matrices only)": lambda params: Muon([p for p in params if p.ndim == 2], lr=1e-6),
     **{
         f"{name}, momentum {momentum:g}": lambda params, kind=kind, momentum=momentum, more=more: (
@@ -78,8 +81,9 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
         )
         for momentum in (0.0, 0.9)
         for name, kind, more in (
-            ("AlphaGrad, default", AlphaGrad, {}),
-            ("AlphaGrad, fused", AlphaGrad, {"fused": True}),
+            ("AlphaGrad, kernel", AlphaGrad, {"fused": True}),
+            ("AlphaGrad, foreach", AlphaGrad, {"foreach": True}),
+            ("AlphaGrad, loop", AlphaGrad, {"foreach": False}),
             ("Author's loop", AuthorsLoop, {}),
         )
     },
@@ -99,6 +103,8 @@ def measure(shapes: list[tuple[int, ...]]) -> pd.DataFrame:
     rows: dict[str, dict[str, Any]] = {}
     steps: dict[str, Callable[[], Any]] = {}
     repeats: dict[str, int] = {}
+    if not kernel.is_built():
+        raise SystemExit("the kernel is not built: install a C++ compiler, then make setup")
     for name, make in OPTIMIZERS.items():
         if "Muon" in name and sum(map(math.prod, shapes)) > 1_000_000:
             continue  # seconds a step
@@ -148,10 +154,11 @@ def draw(table: pd.DataFrame) -> None:
     figure, axes = plt.subplots(1, len(PARAMETERS), figsize=(11, 4), sharey=True)
     for axis, name in zip(axes, PARAMETERS, strict=True):
         panel = table[table["parameters"] == name].iloc[::-1]
-        axis.barh(panel["optimizer"], panel["ratio"])
+        bars = axis.barh(panel["optimizer"], panel["ratio"])
+        axis.bar_label(bars, fmt="{:.2f}", padding=2, fontsize="small")
         axis.axvline(1, color="black", linewidth=0.8)
-        axis.set(title=name, xlabel="time of a step, ratio to fused Adam", xlim=(0, 5))
-    figure.tight_layout()
+        axis.set(title=name, xlabel="time of a step, ratio to fused Adam", xlim=(0.1, 200))
+        axis.set_xscale("log")
     for suffix in ("png", "pdf"):
         figure.savefig(RESULTS / f"optimizer.{suffix}")
 

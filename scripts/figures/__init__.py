@@ -30,7 +30,22 @@ STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
         update_size,
     )
 }
+SWEEP = "AlphaGrad at one alpha or more"
+DIAGNOSTICS = "diagnostics of the updates, which its records lack"
+NEEDS = {
+    "score_against_alpha": SWEEP,
+    "area_against_alpha": SWEEP,
+    "fall_against_alpha": SWEEP,
+    "performance_profile": "a run in which an episode ended",
+    "probability_of_improvement": "Adam, another arm and a run in which an episode ended",
+    "score_by_learning_rate_and_alpha": (
+        "AlphaGrad at several learning rates and several alphas, all else equal"
+    ),
+    "saturated_share": DIAGNOSTICS,
+    "update_size": DIAGNOSTICS,
+}
+"""What a figure is not drawn without."""
 THEORY_FIGURES = {draw.__name__: draw for draw in (gradient_norm_bound, counterexample)}
-__all__ = ["FIGURES", "PAPER_STUDIES", "STUDY_FIGURES", "THEORY_FIGURES"]
+__all__ = ["FIGURES", "NEEDS", "PAPER_STUDIES", "STUDY_FIGURES", "THEORY_FIGURES"]
 
 FIGURES = ["overview", *STUDY_FIGURES, *THEORY_FIGURES]

@@ -10,18 +10,19 @@ its study's folder, the overview to ``results/figures/``: PNG, SVG and PDF of a 
 a column's, CSV of what is drawn, and caption.
 """
 
+import gc
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from scripts.figures import FIGURES, STUDY_FIGURES, THEORY_FIGURES
+from scripts.figures import FIGURES, NEEDS, STUDY_FIGURES, THEORY_FIGURES
 from scripts.figures.overview import PAPER_STUDIES, overview
 from scripts.figures.plot import Drawn, save
-from scripts.figures.theory import load_theory
 from scripts.records import RecordError, load_study
 from scripts.settings import SettingsError, StudySettings, parse, study_folders
+from scripts.theory import load_theory
 
 USAGE = (
     "python -m scripts.figures [study=<name>|theory|all] [name=<figure>|all] "
@@ -49,13 +50,10 @@ def draw_study(folder: Path, name: str) -> list[Drawn]:
 
 
 def draw_theory(results: Path, name: str) -> list[Drawn]:
-    """Writes the theory's figures that have the name, or all."""
-    record = load_theory(results)
+    """Writes the figures of the theory's newest record that have the name, or all."""
     chosen = [draw for key, draw in THEORY_FIGURES.items() if name in ("all", key)]
-    if record is None:
-        return []
     folder = results / "theory" / "figures"
-    return [save(draw(record), folder) for draw in chosen]
+    return [save(draw(record), folder) for record in load_theory(results)[-1:] for draw in chosen]
 
 
 def draw_overview(results: Path) -> list[Drawn]:
@@ -83,10 +81,15 @@ def draw_all(settings: FigureSettings) -> list[Drawn]:
         tasks.append(partial(draw_theory, results, settings.name))
     if settings.study == "all" and settings.name in ("all", "overview"):
         tasks.append(partial(draw_overview, results))
-    with ProcessPoolExecutor() as pool:
+    # The garbage collector need not look through all that was imported, again and again.
+    with ProcessPoolExecutor(initializer=gc.freeze) as pool:
         drawn = [figure for found in pool.map(_call, tasks) for figure in found]
     if not drawn:
-        raise SettingsError(f"study={settings.study} name={settings.name}: nothing to draw it from")
+        needs = NEEDS.get(settings.name)
+        raise SettingsError(
+            f"study={settings.study} name={settings.name}: nothing to draw it from"
+            + (f"; needs {needs}" if needs else "")
+        )
     return drawn
 
 

@@ -93,8 +93,10 @@ def _against_alpha(
     room = 0.9 if others else 0.0  # for their names, which stand upright
 
     def draw(size: Size) -> Figure:
-        figure = Figure(figsize=(size.width, (2.5 if size is COLUMN else 2.9) + room))
-        draw_against_alpha(figure, arms, data, label)
+        stacked = others and size is COLUMN
+        height = 5.0 if stacked else 2.5 if size is COLUMN else 2.9
+        figure = Figure(figsize=(size.width, height + room))
+        draw_against_alpha(figure, arms, data, label, stacked=stacked)
         title(figure, study)
         return figure
 
@@ -135,8 +137,18 @@ def seed_data(arms: list[Arm], values: Callable[[Arm], FloatArray]) -> pd.DataFr
     return pd.DataFrame(rows).astype({"seed": "Int64", "diverged": "boolean"})
 
 
-def draw_against_alpha(figure: Figure, arms: list[Arm], data: pd.DataFrame, label: str) -> None:
-    """Fills a figure: the alpha sweep, then Adam by learning rate, then the others by name."""
+def draw_against_alpha(
+    figure: Figure, arms: list[Arm], data: pd.DataFrame, label: str, *, stacked: bool
+) -> None:
+    """Fills a figure: the alpha sweep, then Adam by learning rate, then the others by name.
+
+    Args:
+        figure: Empty.
+        arms: The arms.
+        data: As from `seed_data`.
+        label: Of the values.
+        stacked: Whether these three stand below each other, not side by side.
+    """
     styles = looks(arms)
     sweep = [arm for arm in arms if arm.alpha is not None]
     adam = sorted(
@@ -145,8 +157,11 @@ def draw_against_alpha(figure: Figure, arms: list[Arm], data: pd.DataFrame, labe
     )
     others = [arm for arm in arms if arm not in sweep and arm not in adam]
     groups = [group for group in (sweep, adam, others) if group]
-    widths = [len(group) + 0.6 for group in groups]
-    grid = figure.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=widths)[0]
+    if stacked:
+        grid = figure.subplots(len(groups), 1, sharey=True, squeeze=False)[:, 0]
+    else:
+        widths = [len(group) + 0.6 for group in groups]
+        grid = figure.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=widths)[0]
     for axes, group in zip(grid, groups, strict=True):
         if group is sweep:
             positions = [float(np.log10(arm.alpha or 1.0)) for arm in group]
@@ -166,11 +181,14 @@ def draw_against_alpha(figure: Figure, arms: list[Arm], data: pd.DataFrame, labe
         axes.set_xlabel(xlabel)
         axes.grid(visible=False, axis="x")
         band(axes, data)
+    grid[0].yaxis.set_major_formatter("{x:,g}")
+    if stacked:
+        figure.supylabel(label)
+        return
+    grid[0].set_ylabel(label)
     for axes in grid[1:]:
         axes.tick_params(left=False)
         axes.spines["left"].set_visible(False)
-    grid[0].yaxis.set_major_formatter("{x:,g}")
-    grid[0].set_ylabel(label)
 
 
 def draw_seeds(
@@ -204,7 +222,8 @@ def draw_seeds(
             markeredgewidth=0,
             zorder=2.5,
         )
-        axes.plot(position + offsets[stopped], values[stopped], color=color, **CROSS)
+        if stopped.any():
+            axes.plot(position + offsets[stopped], values[stopped], color=color, **CROSS)
         centre = centres.loc[arm.name]
         if pd.notna(centre["low"]):
             axes.vlines(
@@ -281,7 +300,9 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
         axes.set_ylabel("Learning rate")
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        figure.colorbar(image, label=SCORE, format="{x:,g}").outline.set_visible(False)
+        # Constrained layout makes room for a colour bar only if it is no part of the grid.
+        bar = figure.colorbar(image, label=SCORE, format="{x:,g}", use_gridspec=False)
+        bar.outline.set_visible(False)
         title(figure, study)
         return figure
 

@@ -5,7 +5,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts import statistics
-from scripts.figures.plot import COLUMN, GREY, INK, Plot, Size, caption, columns, looks, title
+from scripts.figures.plot import (
+    COLUMN,
+    GREY,
+    INK,
+    Plot,
+    Size,
+    caption,
+    columns,
+    groups,
+    looks,
+    panel_title,
+    panels,
+    title,
+)
 from scripts.records import Study
 from scripts.statistics import arms_of, interval_estimates
 
@@ -34,38 +47,48 @@ def performance_profile(study: Study) -> Plot | None:
     )
     styles = looks(arms)
 
+    adam = [arm for arm in arms if arm.name == "adam"]
+    shown = groups([arm for arm in arms if arm.name != "adam"] or adam)
+    if all(len(group) == 1 for group in shown):
+        shown = [arms]
+
     def draw(size: Size) -> Figure:
-        legend = 0.05 * len(arms) if size is COLUMN else max(0.0, 0.16 * len(arms) - 2.8)
-        figure = Figure(figsize=(size.width, 2.8 + legend))
-        axes = figure.add_subplot()
-        for name, own in data.groupby("arm", sort=False):
-            look = styles[str(name)]
-            axes.step(
-                own["score"],
-                own["share"],
-                where="post",
-                color=look.color,
-                linestyle=look.linestyle,
-                label=look.label,
-            )
-            if name == "adam" and own["low"].notna().all():
-                axes.fill_between(
+        alone, column = len(shown) == 1, size is COLUMN
+        legend = 0.05 * len(arms) if column else max(0.0, 0.16 * len(arms) - 2.8)
+        height = 2.2 + legend if alone else 1.3
+        figure, grid, lowest = panels(size, len(shown), height, sharex=True, sharey=True)
+        for axes, group in zip(grid, shown, strict=True):
+            for arm in [*adam, *(arm for arm in group if arm not in adam)]:
+                own, look = steps_of(data[data["arm"] == arm.name]), styles[arm.name]
+                axes.step(
                     own["score"],
-                    own["low"],
-                    own["high"],
-                    step="post",
+                    own["share"],
+                    where="post",
                     color=look.color,
-                    alpha=0.09,
-                    linewidth=0,
+                    linestyle=look.linestyle,
+                    label=look.label,
                 )
-        axes.margins(x=0)
-        axes.xaxis.set_major_formatter("{x:,g}")
-        axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        axes.set_xlabel("Final score τ")
-        axes.set_ylabel("Runs that score more than τ")
-        if size is COLUMN:
+                if arm in adam and own["low"].notna().all():
+                    axes.fill_between(
+                        own["score"],
+                        own["low"],
+                        own["high"],
+                        step="post",
+                        color=look.color,
+                        alpha=0.09,
+                        linewidth=0,
+                    )
+            axes.margins(x=0)
+            axes.xaxis.set_major_formatter("{x:,g}")
+            axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+            axes.tick_params(labelbottom=axes in lowest)
+            if not alone:
+                panel_title(axes, group, styles, size)
+        figure.supxlabel("Final score τ" + " (black: Adam)" * bool(adam and not alone))
+        figure.supylabel("Runs that score more than τ")
+        if alone and column:
             figure.legend(loc="outside lower left", ncols=3)
-        else:
+        elif alone:
             figure.legend(loc="outside right upper")
         title(figure, study)
         return figure
@@ -73,6 +96,13 @@ def performance_profile(study: Study) -> Plot | None:
     marks = "Lines: share of an arm's runs with a final score above τ; grey band: Adam's interval."
     text = caption(study, "performance_profile", marks)
     return Plot("performance_profile", "Performance profile", text, data, draw)
+
+
+def steps_of(profile: pd.DataFrame) -> pd.DataFrame:
+    """A profile's rows where it changes, and its ends: all that is seen of it."""
+    changes = profile[["share", "low", "high"]].diff().fillna(0).ne(0).any(axis=1)
+    changes.iloc[[0, -1]] = True
+    return profile[changes]
 
 
 def probability_of_improvement(study: Study) -> Plot | None:
@@ -112,16 +142,15 @@ def probability_of_improvement(study: Study) -> Plot | None:
                 markeredgewidth=0.7,
             )
         axes.axvline(0.5, color=INK, linewidth=0.8, zorder=1.5)
-        axes.text(
-            0.49, 1.01, "Adam better", ha="right", color=GREY, transform=axes.get_xaxis_transform()
-        )
-        axes.text(0.51, 1.01, "better than Adam", color=GREY, transform=axes.get_xaxis_transform())
+        above = axes.get_xaxis_transform()
+        axes.text(0.48, 1.01, "Adam better", ha="right", color=GREY, transform=above)
+        axes.text(0.52, 1.01, "Adam worse", color=GREY, transform=above)
         axes.set_yticks(range(len(data)), [styles[name].label for name in data["arm"]])
         axes.set_ylim(len(data) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        axes.set_xlabel("Probability that a run scores more than one of Adam")
+        figure.supxlabel("Probability that a run scores more than one of Adam")
         title(figure, study)
         return figure
 

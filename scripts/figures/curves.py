@@ -1,4 +1,4 @@
-"""Learning curves: a small panel for each arm, with Adam in every one."""
+"""Learning curves: small panels, each of an arm or of a family, with Adam in every one."""
 
 from typing import Any
 
@@ -8,7 +8,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from scripts.figures.plot import GREY, Look, Plot, Size, caption, columns, looks, panels, title
+from scripts.figures.plot import (
+    GREY,
+    Look,
+    Plot,
+    Size,
+    caption,
+    columns,
+    groups,
+    looks,
+    panel_title,
+    panels,
+    title,
+)
 from scripts.records import Study
 from scripts.statistics import (
     Arm,
@@ -61,9 +73,9 @@ def curve_data(arms: list[Arm]) -> pd.DataFrame:
 def draw_curve(
     axes: Axes, data: pd.DataFrame, arm: Arm, look: Look, *, band: float = 0.2, width: float = 1.3
 ) -> None:
-    """Draws one arm's curve from the data, its interval as a band and its diverged runs."""
+    """Draws one arm's curve from the data and its diverged runs; its interval as a band, if any."""
     own = data[data["arm"] == arm.name]
-    if own["low"].notna().any():
+    if band and own["low"].notna().any():
         axes.fill_between(
             own["step"], own["low"], own["high"], color=look.color, alpha=band, linewidth=0
         )
@@ -75,8 +87,8 @@ def draw_curve(
         linewidth=width,
         label=look.label,
     )
-    stops = [record.steps for record in arm.records if record.diverged]
-    axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
+    if stops := [record.steps for record in arm.records if record.diverged]:
+        axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
 
 
 def step_axis(axes: Axes, study: Study) -> None:
@@ -92,20 +104,21 @@ def learning_curves(study: Study) -> Plot:
     data = curve_data(arms)
     styles = looks(arms)
     adam = [arm for arm in arms if arm.name == "adam"]
-    shown = [arm for arm in arms if arm.name != "adam"] or adam
+    shown = groups([arm for arm in arms if arm.name != "adam"] or adam)
 
     def draw(size: Size) -> Figure:
         figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
-        for axes, arm in zip(grid, shown, strict=True):
+        for axes, group in zip(grid, shown, strict=True):
             for other in adam:
-                if other is not arm:
+                if other not in group:
                     draw_curve(axes, data, other, styles["adam"], band=0.1, width=0.9)
-            draw_curve(axes, data, arm, styles[arm.name])
+            for arm in group:
+                draw_curve(axes, data, arm, styles[arm.name], band=0.2 / len(group) ** 0.5)
             step_axis(axes, study)
             axes.yaxis.set_major_formatter("{x:,g}")
-            axes.set_title(styles[arm.name].label, color=styles[arm.name].color)
+            panel_title(axes, group, styles, size)
             axes.tick_params(labelbottom=axes in lowest)
-        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and shown != adam))
+        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and [adam] != shown))
         figure.supylabel("Return in training")
         title(figure, study)
         if np.isnan(lowest_return(study)):

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from scripts.figures.curves import step_axis
-from scripts.figures.plot import Plot, Size, caption, looks, panels, title
+from scripts.figures.plot import Plot, Size, caption, four_across, looks, panels, title
 from scripts.records import Study
 from scripts.statistics import Arm, arms_of
 
@@ -57,7 +58,7 @@ def update_size(study: Study) -> Plot | None:
     kinds = {tensor: ("-" if tensor.endswith("weight") else ":") for tensor in tensors}
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(size, len(shown), 1.25, sharex=True, sharey=True)
+        figure, grid, lowest = panels(four_across(size), len(shown), 1.25, sharex=True, sharey=True)
         for axes, arm in zip(grid, shown, strict=True):
             for tensor, own in data[data["arm"] == arm].groupby("tensor", sort=False):
                 axes.plot(
@@ -70,6 +71,7 @@ def update_size(study: Study) -> Plot | None:
                 )
             step_axis(axes, study)
             axes.set_yscale("log")
+            axes.yaxis.set_minor_locator(NullLocator())
             axes.set_title(styles[arm].label, color=styles[arm].color)
             axes.tick_params(labelbottom=axes in lowest)
         figure.supxlabel("Environment steps")

@@ -64,9 +64,12 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
                     axes.set_xticks([])
                     axes.set_yticks([])
                     axes.grid(visible=False)
-        for upper, lower in pairs if not across else pairs[:1]:
-            upper.set_ylabel("Return in training")
-            lower.set_ylabel(SCORE)
+                    axes.spines[:].set_visible(False)
+            if not across or upper in grid[:, 0]:
+                upper.set_ylabel("Return in training" if name in found else "")
+                lower.set_ylabel(SCORE if name in found else "")
+            if not across:
+                lower.tick_params(axis="x", labelsize=5.5)
         most = max(pairs[:, 0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
         figure.legend(
             *most.get_legend_handles_labels(),

@@ -1,14 +1,15 @@
 """What all figures share: sizes, the look of an arm, captions, and how a figure becomes files.
 
-Adam is black, its other learning rates greys, and alpha a ramp from dark to light, so that the
-order of the arms survives colour blindness and a black-and-white printer.
+Adam is black, its other learning rates greys, alpha a ramp from dark to light, and every other
+family tints of its colour, so that the order of the arms survives colour blindness and a
+black-and-white printer.
 """
 
 import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,11 @@ import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scripts.files import write
 from scripts.records import Study
@@ -31,9 +35,15 @@ from scripts.statistics import (
 )
 
 STYLE = Path(__file__).with_name("alphagrad.mplstyle")
+# DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
+for _font in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
+    font_manager.fontManager.addfont(_font)
 INK, GREY, ALERT = "#000000", "#555555", "#B34700"
 OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, for arms that are neither Adam nor of the alpha sweep."""
+"""Okabe and Ito's colours, a family each for arms that are neither Adam nor of the alpha sweep."""
+
+SHORTEST = 2.4
+"""Height of a figure, in inches, below which what stands beside its axes has no room."""
 
 Color = str | tuple[float, ...]
 
@@ -48,6 +58,11 @@ class Size:
 
 PAGE = Size(6.75, 3)
 COLUMN = Size(3.25, 2)
+
+
+def four_across(size: Size) -> Size:
+    """Four panels side by side on a page, two in a column."""
+    return replace(size, columns=2 if size is COLUMN else 4)
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,8 @@ class Plot:
         """The figure at a size, in the style of all figures and laid out once for all files."""
         with matplotlib.style.context(STYLE):
             figure = self.draw(size)
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            # A figure that knows its layout would be laid out and drawn once more for each file.
+            ConstrainedLayoutEngine().execute(figure)
         return figure
 
 
@@ -133,33 +148,89 @@ def save(plot: Plot, folder: Path) -> Drawn:
 
 @dataclass(frozen=True)
 class Look:
-    """How an arm is drawn in every figure of its study."""
+    """How an arm is drawn in every figure of its study.
+
+    Attributes:
+        label: The arm's name.
+        setting: The same, where the family is named already.
+        color: Of all that is drawn.
+        linestyle: Of its curves.
+    """
 
     label: str
+    setting: str
     color: Color
     linestyle: str = "-"
 
 
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
-    """A look for each arm, by its name: Adam's, one of the ramp's, or one of the others'."""
+    """A look for each arm, by its name: Adam's, one of the ramp's, or a tint of its family's."""
     arms = list(arms)
     sweep = sum(arm.alpha is not None for arm in arms)
     tuned = sum(arm.family == "adam" for arm in arms if arm.name != "adam")
     ramp = iter(mpl.colormaps["plasma"](np.linspace(0.08, 0.86, sweep)))
     greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.5, tuned)))
-    others = itertools.cycle(OTHERS)
+    others = by_family(arm for arm in arms if arm.family != "adam" and arm.alpha is None)
+    tints: dict[str, Color] = {}
+    for color, family in zip(itertools.cycle(OTHERS), others.values(), strict=False):
+        for arm, white in zip(family, np.linspace(0, 0.55, len(family)), strict=True):
+            tints[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
     found = {}
     for arm in arms:
+        rate = f"lr {arm.learning_rate:g}"
         if arm.name == "adam":
-            look = Look("Adam", INK)
+            look = Look("Adam", rate, INK)
         elif arm.alpha is not None:
-            look = Look(f"α = {arm.alpha:g}", tuple(next(ramp)))
+            look = Look(f"α = {arm.alpha:g}", f"α = {arm.alpha:g}", tuple(next(ramp)))
         elif arm.family == "adam":
-            look = Look(f"Adam, lr {arm.learning_rate:g}", tuple(next(greys)), "--")
+            look = Look(f"Adam, {rate}", rate, tuple(next(greys)), "--")
         else:
-            look = Look(arm.name, next(others), "--")
+            setting = arm.name.removeprefix(f"{arm.family}-")
+            setting = setting.replace("alpha", "α = ").replace("lr", "lr ")
+            look = Look(arm.name, setting, tints[arm.name], "--")
         found[arm.name] = look
     return found
+
+
+def by_family(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
+    """The arms of each family, in their order."""
+    families: dict[str, list[Arm]] = {}
+    for arm in arms:
+        families.setdefault(arm.family, []).append(arm)
+    return families
+
+
+def groups(arms: list[Arm]) -> list[list[Arm]]:
+    """Which arms share a panel: those of a family, unless there is but one family."""
+    families = list(by_family(arms).values())
+    return families if len(families) > 1 else [[arm] for arm in arms]
+
+
+def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
+    """Names the arms of a panel, whose curves are drawn, above it."""
+    if len(arms) == 1:
+        look = styles[arms[0].name]
+        axes.set_title(look.label, color=look.color)
+        return
+    family = {"adam": "Adam", "alphagrad": "AlphaGrad"}.get(arms[0].family, arms[0].family)
+    handles, labels = axes.get_legend_handles_labels()
+    lines = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        [lines[styles[arm.name].label] for arm in arms],
+        [styles[arm.name].setting for arm in arms],
+        title=family,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2 if size is COLUMN else 3,
+        alignment="left",
+        borderaxespad=0.2,
+        borderpad=0,
+        columnspacing=0.8,
+        fontsize=6,
+        handlelength=1.4,
+        labelspacing=0.2,
+        title_fontsize=8,
+    )
 
 
 def heading(study: Study) -> str:
@@ -235,7 +306,7 @@ def panels(
     Args:
         size: Width of the figure.
         count: How many panels.
-        height: Of one row, in inches.
+        height: Of one row, in inches; of a single row it may be more.
         **settings: For ``Figure.subplots``.
 
     Returns:
@@ -243,7 +314,7 @@ def panels(
     """
     columns = min(size.columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(size.width, rows * height + 0.6))
+    figure = Figure(figsize=(size.width, max(rows * height + 0.6, SHORTEST)))
     grid = list(figure.subplots(rows, columns, squeeze=False, **settings).flat)
     for axes in grid[count:]:
         axes.remove()

@@ -1,8 +1,5 @@
 """The theory's figures: gradient norms below their bounds, and where a step must shrink."""
 
-import json
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,42 +8,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from scripts.figures.plot import COLUMN, GREY, INK, OTHERS, Plot, Size, command, panels
-from scripts.records import RecordError
+from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, command, four_across, panels
+from scripts.theory import Series, Theory
 
 MEASURED, BOUND = OTHERS[1], OTHERS[0]
 
 
-def load_theory(results: Path) -> dict[str, Any] | None:
-    """The newest record of ``python -m experiments.theory``; ``None`` if there is none.
-
-    Raises:
-        RecordError: If it cannot be read.
-    """
-    found: list[dict[str, Any]] = []
-    for path in sorted((results / "theory").glob("*.json")):
-        try:
-            found.append(json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{path}: {error}") from error
-    return max(found, key=lambda record: str(record["provenance"]["finished"]), default=None)
-
-
-def theory_table(record: dict[str, Any]) -> pd.DataFrame:
+def theory_table(record: Theory) -> pd.DataFrame:
     """A row for each function: its cases, the largest share of a bound, and the slopes' range."""
     rows = []
     for function, series in _by_function(record).items():
-        shares = [
-            measured / bound
-            for row in series
-            for measured, bound in zip(row["min_gradient_norm"], row["bound"], strict=True)
-        ]
-        slopes = [row["slope"] for row in series if row["slope"] is not None]
+        shares = [norm / bound for row in series for norm, bound in row.cases]
+        slopes = [row.slope for row in series if row.slope is not None]
         rows.append(
             {
                 "function": function,
                 "cases": len(shares),
-                "below_bound": sum(sum(row["below_bound"]) for row in series),
+                "below_bound": sum(share <= 1 for share in shares),
                 "largest_share": max(shares),
                 "slope_low": min(slopes, default=float("nan")),
                 "slope_median": float(np.median(slopes)) if slopes else float("nan"),
@@ -56,31 +34,31 @@ def theory_table(record: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gradient_norm_bound(record: dict[str, Any]) -> Plot:
+def gradient_norm_bound(record: Theory) -> Plot:
     """Smallest gradient norm over T steps of size 1/sqrt(T), as measured and as bounded."""
     functions = _by_function(record)
     data = pd.DataFrame(
         {
-            "function": row["function"],
-            "sizes": "x".join(map(str, row["sizes"])),
-            "alpha": row["alpha"],
-            "eps": row["eps"],
+            "function": row.function,
+            "sizes": "x".join(map(str, row.sizes)),
+            "alpha": row.alpha,
+            "eps": row.eps,
             "steps": steps,
             "measured": measured,
             "bound": bound,
             # Relative to the bound at the first T, all bounds fall along one line.
-            "measured_relative": measured / row["bound"][0],
-            "bound_relative": bound / row["bound"][0],
+            "measured_relative": measured / row.bound[0],
+            "bound_relative": bound / row.bound[0],
         }
-        for row in record["series"]
-        if row["step"] == "1/sqrt(T)"
-        for steps, measured, bound in zip(
-            row["steps"], row["min_gradient_norm"], row["bound"], strict=True
-        )
+        for row in record.series
+        if row.step == "1/sqrt(T)"
+        for steps, (measured, bound) in zip(row.steps, row.cases, strict=True)
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(_four(size), len(functions), 1.7, sharex=True, sharey=True)
+        figure, grid, lowest = panels(
+            four_across(size), len(functions), 1.7, sharex=True, sharey=True
+        )
         for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
@@ -112,37 +90,37 @@ def gradient_norm_bound(record: dict[str, Any]) -> Plot:
         figure.supylabel("Smallest gradient norm,\nshare of the bound at the first T")
         return figure
 
-    summary = record["summary"]
+    summary = record.summary
     caption = (
         f"Each line is one function, its tensors' sizes, α and ε; both axes are logarithmic and "
-        f"values are drawn from 1e-4 up. Over constant steps too, {summary['below_bound']:,} of "
-        f"{summary['cases']:,} cases lie below the bound, at most at "
-        f"{summary['largest_share']:.0%} of it. The runs are deterministic: no seeds, no "
-        f"intervals. Made by `{record['provenance']['command']}`. "
+        f"values are drawn from 1e-4 up. Over constant steps too, {summary.below_bound:,} of "
+        f"{summary.cases:,} cases lie below the bound, at most at "
+        f"{summary.largest_share:.0%} of it. The runs are deterministic: no seeds, no "
+        f"intervals. Made by `{record.provenance.command}`. "
         + command("study=theory name=gradient_norm_bound")
     )
     title = "Measured gradient norms and their bounds"
     return Plot("gradient_norm_bound", title, caption, data, draw)
 
 
-def counterexample(record: dict[str, Any]) -> Plot:
+def counterexample(record: Theory) -> Plot:
     """f(x) = x^2 / 2 with a constant step, which circles the minimum for ever, and a shrinking."""
-    examples = record["counterexamples"]
+    examples = record.counterexamples
     data = pd.DataFrame(
         {
-            "alpha": example["alpha"],
+            "alpha": example.alpha,
             "steps": steps,
             "constant": constant,
             "shrinking": shrinking,
         }
         for example in examples
         for steps, constant, shrinking in zip(
-            example["steps"], example["constant"], example["shrinking"], strict=True
+            example.steps, example.constant, example.shrinking, strict=True
         )
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, _ = panels(_four(size), len(examples), 1.4, sharex=True, sharey=True)
+        figure, grid, _ = panels(four_across(size), len(examples), 1.4, sharex=True, sharey=True)
         for axes, (alpha, own) in zip(grid, data.groupby("alpha", sort=False), strict=True):
             axes.plot(own["steps"], own["constant"], color=BOUND, marker=".", label="constant")
             axes.plot(own["steps"], own["shrinking"], color=MEASURED, marker=".", label="c / √T")
@@ -157,21 +135,16 @@ def counterexample(record: dict[str, Any]) -> Plot:
     caption = (
         "f(x) = x² / 2 from x = lr tanh(α) / 2: a constant step jumps from one side of the minimum "
         "to the other for ever, and a step of lr / √T does not. Deterministic: no seeds, no "
-        f"intervals. Made by `{record['provenance']['command']}`. "
+        f"intervals. Made by `{record.provenance.command}`. "
         + command("study=theory name=counterexample")
     )
     return Plot("counterexample", "Why the step must shrink", caption, data, draw)
 
 
-def _four(size: Size) -> Size:
-    """Four panels side by side on a page, two in a column."""
-    return replace(size, columns=2 if size is COLUMN else 4)
-
-
-def _by_function(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    functions: dict[str, list[dict[str, Any]]] = {}
-    for row in record["series"]:
-        functions.setdefault(row["function"], []).append(row)
+def _by_function(record: Theory) -> dict[str, list[Series]]:
+    functions: dict[str, list[Series]] = {}
+    for row in record.series:
+        functions.setdefault(row.function, []).append(row)
     return functions
 
 

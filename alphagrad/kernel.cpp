@@ -1,0 +1,170 @@
+// AlphaGrad's step on contiguous fp32 tensors, in two passes over memory: the norms, then the rest.
+//
+// The rule is that of _single_tensor_alphagrad in optimizer.py. Norms are summed in double, where no
+// square of a float overflows or vanishes, in an order that does not depend on the number of threads.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+// Compiled once for each generation of vector instructions; the CPU's own is chosen when loaded.
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EVERY_CPU
+#endif
+
+namespace {
+
+constexpr int64_t PIECE = 1 << 16;  // elements, the share of work that a thread takes at a time
+constexpr int64_t ELEMENTS_PER_THREAD = 1 << 19;  // fewer are done before a thread has started
+
+struct Piece {
+  int64_t tensor, begin, size;
+};
+
+struct Settings {
+  float lr, momentum, coupled_weight_decay, kept;
+  float of_direction, of_velocity;  // in what the parameter moves by: 0 and 1, but for Nesterov
+};
+
+// A gradient's factors: argument = gradient * power * factor, where the power of two, exact, brings
+// gradients of extreme norms to where the factor is an ordinary float.
+struct Scale {
+  float power, factor;
+};
+
+// Within 4e-7 of tanh, relatively: Eigen's rational approximation (generic_fast_tanh_float). Beyond
+// the limit, tanh is 1 to the last two bits. NaN stays NaN.
+inline float bounded(float x) {
+  constexpr float LIMIT = 7.90531110763549805f;
+  x = x < -LIMIT ? -LIMIT : x;
+  x = x > LIMIT ? LIMIT : x;
+  const float square = x * x;
+  float numerator = -2.76076847742355e-16f;
+  numerator = numerator * square + 2.00018790482477e-13f;
+  numerator = numerator * square - 8.60467152213735e-11f;
+  numerator = numerator * square + 5.12229709037114e-08f;
+  numerator = numerator * square + 1.48572235717979e-05f;
+  numerator = numerator * square + 6.37261928875436e-04f;
+  numerator = numerator * square + 4.89352455891786e-03f;
+  float denominator = 1.19825839466702e-06f;
+  denominator = denominator * square + 1.18534705686654e-04f;
+  denominator = denominator * square + 2.26843463243900e-03f;
+  denominator = denominator * square + 4.89352518554385e-03f;
+  return x * numerator / denominator;
+}
+
+FOR_EVERY_CPU double sum_of_squares(const float* grad, int64_t size) {
+  constexpr int LANES = 16;  // independent sums, which the compiler may not introduce by itself
+  double sums[LANES] = {};
+  int64_t i = 0;
+  for (; i + LANES <= size; i += LANES) {
+    for (int lane = 0; lane < LANES; ++lane) {
+      const double element = grad[i + lane];
+      sums[lane] += element * element;
+    }
+  }
+  double total = 0;
+  for (; i < size; ++i) total += static_cast<double>(grad[i]) * grad[i];
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+Scale scale(double norm, double alpha, double eps, bool maximize) {
+  const float power = norm > 1e30 ? 0x1p-64f : norm < 1e-30 ? 0x1p64f : 1.0f;
+  double factor = alpha / (norm + eps) / power;
+  factor = std::min(factor, static_cast<double>(std::numeric_limits<float>::max()));  // NaN stays
+  if (std::isinf(norm)) factor = std::numeric_limits<double>::quiet_NaN();
+  return {power, static_cast<float>(maximize ? -factor : factor)};
+}
+
+FOR_EVERY_CPU void update(float* __restrict param, const float* __restrict grad, int64_t size,
+                          Scale scale, Settings settings) {
+  for (int64_t i = 0; i < size; ++i) {
+    float direction = bounded(grad[i] * scale.power * scale.factor);
+    if (settings.coupled_weight_decay != 0) direction += settings.coupled_weight_decay * param[i];
+    param[i] = settings.kept * param[i] - settings.lr * direction;
+  }
+}
+
+FOR_EVERY_CPU void update_with_momentum(float* __restrict param, const float* __restrict grad,
+                                        float* __restrict buffer, float added, int64_t size,
+                                        Scale scale, Settings settings) {
+  for (int64_t i = 0; i < size; ++i) {
+    float direction = bounded(grad[i] * scale.power * scale.factor);
+    if (settings.coupled_weight_decay != 0) direction += settings.coupled_weight_decay * param[i];
+    const float velocity = settings.momentum * buffer[i] + added * direction;
+    buffer[i] = velocity;
+    const float move = settings.of_direction * direction + settings.of_velocity * velocity;
+    param[i] = settings.kept * param[i] - settings.lr * move;
+  }
+}
+
+template <typename Body>
+void for_each(const std::vector<Piece>& pieces, int64_t threads, Body body) {
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t index; (index = next++) < pieces.size();) body(index, pieces[index]);
+  };
+  std::vector<std::thread> helpers;
+  try {
+    while (static_cast<int64_t>(helpers.size()) + 1 < threads) helpers.emplace_back(work);
+  } catch (const std::system_error&) {  // no more threads to be had: those that run do all of it
+  }
+  work();
+  for (std::thread& helper : helpers) helper.join();
+}
+
+}  // namespace
+
+// Arrays have an entry for each of `count` tensors. `buffers` and `added` (what a buffer takes of
+// the new direction) are null without momentum. `kept` is what the decay leaves of a parameter.
+extern "C" void alphagrad_step(int64_t count, const int64_t* sizes, float* const* params,
+                               const float* const* grads, float* const* buffers,
+                               const double* added, double lr, double alpha, double eps,
+                               double momentum, double kept, double coupled_weight_decay,
+                               bool nesterov, bool sqrt_scaling, bool maximize, int64_t threads) {
+  std::vector<Piece> pieces;
+  int64_t elements = 0;
+  for (int64_t tensor = 0; tensor < count; ++tensor) {
+    elements += sizes[tensor];
+    for (int64_t begin = 0; begin < sizes[tensor]; begin += PIECE)
+      pieces.push_back({tensor, begin, std::min(PIECE, sizes[tensor] - begin)});
+  }
+  threads = std::min(threads, elements / ELEMENTS_PER_THREAD);
+
+  std::vector<double> sums(pieces.size());
+  for_each(pieces, threads, [&](size_t index, const Piece& piece) {
+    sums[index] = sum_of_squares(grads[piece.tensor] + piece.begin, piece.size);
+  });
+  std::vector<double> squared_norms(count);
+  for (size_t index = 0; index < pieces.size(); ++index)
+    squared_norms[pieces[index].tensor] += sums[index];
+  std::vector<Scale> scales(count);
+  for (int64_t tensor = 0; tensor < count; ++tensor) {
+    const double own_alpha = sqrt_scaling ? alpha * std::sqrt(sizes[tensor]) : alpha;
+    scales[tensor] = scale(std::sqrt(squared_norms[tensor]), own_alpha, eps, maximize);
+  }
+
+  const Settings settings{static_cast<float>(lr), static_cast<float>(momentum),
+                          static_cast<float>(coupled_weight_decay), static_cast<float>(kept),
+                          nesterov ? 1.0f : 0.0f,
+                          nesterov ? static_cast<float>(momentum) : 1.0f};
+  for_each(pieces, threads, [&](size_t, const Piece& piece) {
+    const int64_t tensor = piece.tensor;
+    float* param = params[tensor] + piece.begin;
+    const float* grad = grads[tensor] + piece.begin;
+    if (buffers == nullptr) {
+      update(param, grad, piece.size, scales[tensor], settings);
+    } else {
+      update_with_momentum(param, grad, buffers[tensor] + piece.begin,
+                           static_cast<float>(added[tensor]), piece.size, scales[tensor], settings);
+    }
+  });
+}

@@ -1,0 +1,88 @@
+"""Loads the records of ``python -m experiments.theory``.
+
+``experiments/theory.py`` documents their fields. Only those that the analysis reads are declared
+here; the others are ignored.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from scripts.records import Schema, read_json
+
+
+class Series(Schema):
+    """One function, optimizer setting and kind of step: a case for each number of steps."""
+
+    function: str
+    step: Literal["1/sqrt(T)", "constant"]
+    sizes: tuple[PositiveInt, ...]
+    alpha: PositiveFloat
+    eps: float
+    steps: tuple[PositiveInt, ...] = Field(min_length=1)
+    min_gradient_norm: tuple[float, ...]
+    bound: tuple[PositiveFloat, ...]
+    slope: float | None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.steps) == len(self.min_gradient_norm) == len(self.bound):
+            raise ValueError("steps, min_gradient_norm and bound differ in length")
+        return self
+
+    @property
+    def cases(self) -> list[tuple[float, float]]:
+        """The measured norm and its bound for each number of steps."""
+        return list(zip(self.min_gradient_norm, self.bound, strict=True))
+
+
+class Counterexample(Schema):
+    """Gradient norms at the end of a constant step and of one that shrinks."""
+
+    alpha: PositiveFloat
+    steps: tuple[PositiveInt, ...]
+    constant: tuple[float, ...]
+    shrinking: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.steps) == len(self.constant) == len(self.shrinking):
+            raise ValueError("steps, constant and shrinking differ in length")
+        return self
+
+
+class Summary(Schema):
+    """The record in a few numbers."""
+
+    cases: NonNegativeInt
+    below_bound: NonNegativeInt
+    largest_share: float
+    smoothness_exceeded: NonNegativeInt
+    counterexamples_stay: bool
+
+
+class Provenance(Schema):
+    """Where the numbers come from."""
+
+    command: str
+    finished: str
+
+
+class Theory(Schema):
+    """One record."""
+
+    summary: Summary
+    series: tuple[Series, ...] = Field(min_length=1)
+    counterexamples: tuple[Counterexample, ...]
+    provenance: Provenance
+
+
+def load_theory(results: Path) -> list[Theory]:
+    """Loads ``<results>/theory/*.json``, the newest last.
+
+    Raises:
+        RecordError: If a file cannot be read or breaks the schema.
+    """
+    records = [read_json(path, Theory) for path in sorted((results / "theory").glob("*.json"))]
+    return sorted(records, key=lambda record: record.provenance.finished)

@@ -1,0 +1,63 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_fixtures import make_theory
+
+from scripts import claims
+from scripts.figures import __main__ as draw
+from scripts.theory import load_theory
+
+ROOT = Path(__file__).parents[1]
+NAN = float("nan")
+
+
+def write_theory(results: Path, *records: dict[str, Any]) -> Path:
+    (results / "theory").mkdir()
+    for number, record in enumerate(records):
+        (results / "theory" / f"{number}.json").write_text(json.dumps(record))
+    return results
+
+
+def test_the_newest_is_last(tmp_path: Path) -> None:
+    older, newer = make_theory(alpha=1.0), make_theory(alpha=2.0)
+    newer["provenance"]["finished"] = "2026-01-01"
+    found = load_theory(write_theory(tmp_path, newer, older))
+    assert [record.series[0].alpha for record in found] == [1, 2]
+    assert load_theory(tmp_path / "elsewhere") == []
+
+
+def test_the_committed_record_can_be_read() -> None:
+    [record] = load_theory(ROOT / "results")
+    assert sum(len(row.cases) for row in record.series) == record.summary.cases
+
+
+@pytest.mark.parametrize("main", [claims.main, draw.main])
+@pytest.mark.parametrize(
+    ("series", "message"),
+    [
+        ({"bound": [1.0, 1.0]}, "steps, min_gradient_norm and bound differ in length"),
+        ({"min_gradient_norm": []}, "steps, min_gradient_norm and bound differ in length"),
+        ({"bound": [NAN]}, "series.0.bound.0: Input should be a finite number"),
+        ({"min_gradient_norm": [NAN]}, "series.0.min_gradient_norm.0: Input should be"),
+        ({"bound": [0.0]}, "series.0.bound.0: Input should be greater than 0"),
+        ({"alpha": "0.1"}, "series.0.alpha: Input should be a valid number"),
+        ({"steps": [], "bound": [], "min_gradient_norm": []}, "series.0.steps: "),
+    ],
+)
+def test_a_bad_record_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    main: Callable[[list[str]], int],
+    series: dict[str, Any],
+    message: str,
+) -> None:
+    results = write_theory(tmp_path, make_theory(**series))
+    study = ["study=theory"] * (main is draw.main)
+    assert main([*study, f"results={results}"]) == 2
+    error = capsys.readouterr().err
+    assert f"{results}/theory/0.json: " in error
+    assert message in error
+    assert error.count("\n") == 1
