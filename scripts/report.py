@@ -87,6 +87,7 @@ def context(
         "theory_summary": theory[-1].summary if theory else None,
         "theory_figures": [f for f in drawn if f.folder.parent == results / "theory"],
         "runs": records,
+        "findings": (results / "FINDINGS.md").exists(),
         "hours": sum(record.timing.wall_seconds for record in records) / 3600,
         "versions": {
             name: count(origin.versions.get(name) for origin in provenance)
