@@ -110,5 +110,5 @@ claims: setup ## A verdict for each claim of the paper, from the records: result
 	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick
+	rm -rf $(VENV) build *.egg-info alphagrad/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
