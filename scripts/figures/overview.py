@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from scripts.figures.alpha import SCORE, band, draw_seeds, seed_data
 from scripts.figures.curves import curve_data, draw_curve, step_axis
-from scripts.figures.plot import COLUMN, GREY, Plot, Size, command, looks
+from scripts.figures.plot import COLUMN, GREY, Look, Plot, Size, command, looks
 from scripts.records import Study
 from scripts.statistics import MINIMUM_SEEDS, arms_of
 
@@ -36,6 +36,8 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
     }
     if not found:
         return None
+    by_name = {arm.name: arm for arms in found.values() for arm in arms}
+    styles = looks(sorted(by_name.values(), key=lambda arm: arm.alpha or 0))  # Adam has none
     curves = {name: curve_data(arms) for name, arms in found.items()}
     scores = {name: seed_data(arms, lambda arm: arm.scores) for name, arms in found.items()}
     data = pd.concat(
@@ -57,24 +59,24 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         for (upper, lower), (name, label) in zip(pairs, PAPER_STUDIES.items(), strict=True):
             upper.set_title(label, fontweight="bold")
             if name in found:
-                _panels(upper, lower, studies[name], curves[name], scores[name])
+                _panels(upper, lower, studies[name], styles, curves[name], scores[name])
             else:
                 for axes in (upper, lower):
-                    axes.text(0.5, 0.5, "no runs yet", ha="center", va="center", color=GREY)
-                    axes.set_xticks([])
-                    axes.set_yticks([])
-                    axes.grid(visible=False)
-                    axes.spines[:].set_visible(False)
+                    _say(axes, "no runs yet")
             if not across or upper in grid[:, 0]:
                 upper.set_ylabel("Return in training" if name in found else "")
                 lower.set_ylabel(SCORE if name in found else "")
             if not across:
                 lower.tick_params(axis="x", labelsize=5.5)
-        most = max(pairs[:, 0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+        lines = {
+            label: line
+            for axes in pairs[:, 0]
+            for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(
-            *most.get_legend_handles_labels(),
+            handles=[lines[style.label] for style in styles.values()],
             loc="outside upper center",
-            ncols=7 if across else 4,
+            ncols=8 if across else 4,
         )
         return figure
 
@@ -94,11 +96,23 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
     return Plot("overview", "The paper's three studies", caption, data, draw)
 
 
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
 def _panels(
-    upper: Axes, lower: Axes, study: Study, curves: pd.DataFrame, scores: pd.DataFrame
+    upper: Axes,
+    lower: Axes,
+    study: Study,
+    styles: dict[str, Look],
+    curves: pd.DataFrame,
+    scores: pd.DataFrame,
 ) -> None:
     arms = [arm for arm in arms_of(study) if arm.name == "adam" or arm.alpha is not None]
-    styles = looks(arms)
     for arm in arms:
         adam = arm.name == "adam"
         draw_curve(
@@ -106,13 +120,15 @@ def _panels(
         )
     step_axis(upper, study)
     upper.set_xlabel("Environment steps")
+    upper.yaxis.set_major_formatter("{x:,g}")
     sweep = [arm for arm in arms if arm.alpha is not None]
-    if sweep:
-        draw_seeds(lower, sweep, [float(i) for i in range(len(sweep))], scores, styles)
-        lower.set_xticks(range(len(sweep)), [f"{arm.alpha:g}" for arm in sweep])
+    if not sweep:
+        _say(lower, "no runs of AlphaGrad yet")
+        return
+    draw_seeds(lower, sweep, [float(i) for i in range(len(sweep))], scores, styles)
+    lower.set_xticks(range(len(sweep)), [f"{arm.alpha:g}" for arm in sweep])
     band(lower, scores)
     lower.xaxis.set_minor_locator(NullLocator())
     lower.grid(visible=False, axis="x")
     lower.set_xlabel("AlphaGrad's α")
-    for axes in (upper, lower):
-        axes.yaxis.set_major_formatter("{x:,g}")
+    lower.yaxis.set_major_formatter("{x:,g}")
