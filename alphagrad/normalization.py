@@ -26,10 +26,10 @@ def widened(grad: Tensor) -> Tensor:
 
 def tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
     """``alpha * grad / (norm + eps)``."""
-    norm = l2_norm(grad)
-    if _on_host(grad) and not is_safe(norm.item()):
-        return rescaled_tanh_argument(grad, alpha, eps)
-    return grad * scale(norm, alpha, eps).to(grad.dtype)
+    norm = _l2_norm(grad)
+    if _on_host(grad) and not _is_safe(norm.item()):
+        return _rescaled_tanh_argument(grad, alpha, eps)
+    return grad * _scale(norm, alpha, eps).to(grad.dtype)
 
 
 def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor) -> list[Tensor]:
@@ -39,23 +39,23 @@ def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor
     if any(other != alpha for other in alphas):
         # Numbers reach a device as arguments of a kernel, where torch.tensor(alphas) would wait.
         alpha = torch.stack(torch._foreach_mul([stacked.new_ones(())] * len(alphas), alphas))
-    scales = scale(stacked, alpha, eps).to(grads[0].dtype)
+    scales = _scale(stacked, alpha, eps).to(grads[0].dtype)
     arguments = list(torch._foreach_mul(grads, list(scales.unbind())))
     if _on_host(grads[0]):
         for index, norm in enumerate(stacked.tolist()):
-            if not is_safe(norm):
-                arguments[index] = rescaled_tanh_argument(grads[index], alphas[index], eps)
+            if not _is_safe(norm):
+                arguments[index] = _rescaled_tanh_argument(grads[index], alphas[index], eps)
     return arguments
 
 
 def _stacked_norms(grads: list[Tensor]) -> Tensor:
     if _on_host(grads[0]) and max(grad.numel() for grad in grads) >= LONG:
-        return torch.stack([l2_norm(grad) for grad in grads])
+        return torch.stack([_l2_norm(grad) for grad in grads])
     dtype = None if _on_host(grads[0]) else torch.float64
     return torch.stack(torch._foreach_norm(grads, 2, dtype))
 
 
-def is_safe(norm: float) -> bool:
+def _is_safe(norm: float) -> bool:
     """Whether no square overflowed, and none that counts vanished, on the way to an fp32 norm."""
     return SAFE_NORMS[0] <= norm <= SAFE_NORMS[1]
 
@@ -65,7 +65,7 @@ def _on_host(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def l2_norm(grad: Tensor) -> Tensor:
+def _l2_norm(grad: Tensor) -> Tensor:
     """L2 norm as a tensor without dimensions.
 
     Accumulated in fp64 where values cannot be looked at, so that it cannot overflow; on the CPU,
@@ -85,7 +85,7 @@ def l2_norm(grad: Tensor) -> Tensor:
     return norm
 
 
-def scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
+def _scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
     """``alpha / (norm + eps)``, finite for a zero gradient and NaN for an infinite one.
 
     On the CPU an infinite norm never counts: `SAFE_NORMS` excludes it.
@@ -94,7 +94,7 @@ def scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
     return factor if _on_host(norm) else factor.masked_fill(norm.isinf(), math.nan)
 
 
-def rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
+def _rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
     """`tanh_argument` for a gradient whose squares overflow or vanish."""
     if not grad.any():
         return torch.zeros_like(grad)
@@ -102,6 +102,6 @@ def rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> T
     unit = grad / largest
     # A number divided by a tensor is its reciprocal's multiple, and that may be infinite.
     unit_eps = torch.as_tensor(eps, dtype=grad.dtype, device=grad.device) / largest
-    factor: Tensor = alpha / (l2_norm(unit) + unit_eps)
+    factor: Tensor = alpha / (_l2_norm(unit) + unit_eps)
     argument: Tensor = unit * factor.masked_fill(largest.isinf(), math.nan)
     return argument

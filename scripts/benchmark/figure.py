@@ -9,8 +9,9 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from scripts.figures.plot import STYLE
+
 FOLDER = Path(__file__).parents[2] / "results" / "benchmark"
-STYLE = Path(__file__).parents[1] / "figures" / "alphagrad.mplstyle"
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from torch.optim import SGD, Adam, Muon, Optimizer
 
 from alphagrad import AlphaGrad, kernel
 from experiments.run import REPOSITORY, provenance
+from scripts.figures.plot import STYLE
 
 RESULTS = REPOSITORY / "results" / "benchmark"
 ROUNDS = 11
@@ -103,8 +104,6 @@ def measure(shapes: list[tuple[int, ...]]) -> pd.DataFrame:
     rows: dict[str, dict[str, Any]] = {}
     steps: dict[str, Callable[[], Any]] = {}
     repeats: dict[str, int] = {}
-    if not kernel.is_built():
-        raise SystemExit("the kernel is not built: install a C++ compiler, then make setup")
     for name, make in OPTIMIZERS.items():
         if "Muon" in name and sum(map(math.prod, shapes)) > 1_000_000:
             continue  # seconds a step
@@ -150,7 +149,7 @@ def peak_memory(optimizer: Optimizer) -> int:
 
 def draw(table: pd.DataFrame) -> None:
     """The ratios as dots, one panel for each set of parameters."""
-    plt.style.use(REPOSITORY / "scripts" / "figures" / "alphagrad.mplstyle")
+    plt.style.use(STYLE)
     figure, axes = plt.subplots(
         1, len(PARAMETERS), figsize=(11, 4), sharey=True, layout="constrained"
     )
@@ -170,6 +169,8 @@ def draw(table: pd.DataFrame) -> None:
 
 def main() -> None:
     """Measure, print and write."""
+    if not kernel.is_built():
+        raise SystemExit("the kernel is not built: install a C++ compiler, then make setup")
     torch.manual_seed(0)
     tables = []
     for name, shapes in PARAMETERS.items():

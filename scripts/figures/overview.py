@@ -11,7 +11,7 @@ from scripts.figures.alpha import SCORE, band, draw_seeds, seed_data
 from scripts.figures.curves import curve_data, draw_curve, step_axis
 from scripts.figures.plot import COLUMN, GREY, Look, Plot, Size, command, looks
 from scripts.records import Study
-from scripts.statistics import MINIMUM_SEEDS, arms_of
+from scripts.statistics import MINIMUM_SEEDS, Arm, arms_of
 
 PAPER_STUDIES = {
     "dqn": "DQN, CartPole-v1",
@@ -59,7 +59,8 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         for (upper, lower), (name, label) in zip(pairs, PAPER_STUDIES.items(), strict=True):
             upper.set_title(label, fontweight="bold")
             if name in found:
-                _panels(upper, lower, studies[name], styles, curves[name], scores[name])
+                step_axis(upper, studies[name])
+                _panels(upper, lower, found[name], styles, curves[name], scores[name])
             else:
                 for axes in (upper, lower):
                     _say(axes, "no runs yet")
@@ -107,18 +108,16 @@ def _say(axes: Axes, text: str) -> None:
 def _panels(
     upper: Axes,
     lower: Axes,
-    study: Study,
+    arms: list[Arm],
     styles: dict[str, Look],
     curves: pd.DataFrame,
     scores: pd.DataFrame,
 ) -> None:
-    arms = [arm for arm in arms_of(study) if arm.name == "adam" or arm.alpha is not None]
     for arm in arms:
         adam = arm.name == "adam"
         draw_curve(
             upper, curves, arm, styles[arm.name], band=0.12 if adam else 0, width=1.3 if adam else 1
         )
-    step_axis(upper, study)
     upper.set_xlabel("Environment steps")
     upper.yaxis.set_major_formatter("{x:,g}")
     sweep = [arm for arm in arms if arm.alpha is not None]
