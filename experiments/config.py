@@ -92,6 +92,8 @@ class EnvironmentConfig:
             of rewards by the discounted return, both clipped to [-10, 10].
         time_limit_is_terminal: show a time limit as a termination, so that nothing is bootstrapped.
         observation_dtype: cast observations, as to ``float32``; null leaves them as they are.
+        reset_transitions: after each episode, a transition from its last observation to the first
+            one of the next; see `experiments.environments.ResetTransitions`.
         kwargs: keyword arguments of ``gymnasium.make``.
     """
 
@@ -101,6 +103,7 @@ class EnvironmentConfig:
     normalize: bool = False
     time_limit_is_terminal: bool = False
     observation_dtype: Annotated[str | None, Field(pattern="^float(32|64)$")] = None
+    reset_transitions: bool = False
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -195,6 +198,8 @@ class TrainConfig:
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
+        if not self.environment.reset_transitions:  # younger than the first records, which lack it
+            del configuration["environment"]["reset_transitions"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 

@@ -129,6 +129,28 @@ class TimeLimitAsTermination(gym.Wrapper[Any, Any, Any, Any]):
         return observation, float(reward), terminated or truncated, False, info
 
 
+class ResetTransitions(wrappers.Autoreset[Any, Any]):
+    """Adds a transition from the last observation of an episode to the first one of the next.
+
+    Its action is ignored, its reward 0, and it does not end the episode that it begins. Vector
+    environments of Gymnasium 1.x make such a step, and scripts that are older than these, such as
+    the author's, learn from it as from any other.
+    """
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step the environment, or reset it if its episode has ended."""
+        self.last_observation, *rest = super().step(action)
+        return self.last_observation, *rest
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, unless its episode has ended: then the next step does."""
+        if self.autoreset and seed is None:
+            return self.last_observation, {}
+        return super().reset(seed=seed, options=options)
+
+
 def make(config: EnvironmentConfig, gamma: float) -> Environment:
     """One environment.
 
@@ -151,6 +173,8 @@ def make(config: EnvironmentConfig, gamma: float) -> Environment:
             environment = wrappers.DtypeObservation(environment, np.dtype(config.observation_dtype))
         if config.time_limit_is_terminal:
             environment = TimeLimitAsTermination(environment)
+        if config.reset_transitions:
+            environment = ResetTransitions(environment)
     return environment
 
 

@@ -9,6 +9,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from experiments.config import EnvironmentConfig
+from experiments.dqn import CleanRLDQN
 from experiments.environments import make, make_evaluation, make_vector
 
 NORMALIZED = EnvironmentConfig(id="HalfCheetah-v4", normalize=True, time_limit_is_terminal=True)
@@ -121,6 +122,34 @@ def test_a_plain_environment_keeps_its_truncation() -> None:
     for _ in range(200):
         _, _, _, infos = environment.step(np.zeros((1, 1), dtype=np.float32))
     assert infos[0]["TimeLimit.truncated"]
+
+
+def test_a_reset_becomes_a_transition_of_the_replay_buffer() -> None:
+    config = EnvironmentConfig(id="CartPole-v1", reset_transitions=True)
+    model = CleanRLDQN("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
+    model.learn(200)
+    buffer = model.replay_buffer
+    assert buffer is not None
+    ends = np.flatnonzero(buffer.dones[:199, 0])
+    assert len(ends) > 5
+    np.testing.assert_array_equal(buffer.observations[ends + 1], buffer.next_observations[ends])
+    assert np.abs(buffer.observations[ends + 1]).max(axis=(1, 2)).min() > 0.2  # a pole that fell
+    assert np.abs(buffer.next_observations[ends + 1]).max() <= 0.05  # where CartPole begins
+    assert not buffer.rewards[ends + 1].any()
+    assert not buffer.dones[ends + 1].any()
+    others = np.delete(np.arange(200), ends + 1)
+    assert (buffer.rewards[others] == 1).all()
+    lengths = [episode["l"] for episode in model.ep_info_buffer or []]
+    assert [episode["r"] for episode in model.ep_info_buffer or []] == lengths
+    np.testing.assert_array_equal(np.diff(ends), np.array(lengths[1 : len(ends)]) + 1)
+
+
+def test_a_seeded_reset_is_one_in_the_middle_of_reset_transitions() -> None:
+    environment = make(EnvironmentConfig(id="CartPole-v1", reset_transitions=True), GAMMA)
+    first, _ = environment.reset(seed=3)
+    while not environment.step(0)[2]:
+        pass
+    np.testing.assert_array_equal(environment.reset(seed=3)[0], first)
 
 
 def test_evaluation_reads_the_training_statistics_and_leaves_them() -> None:

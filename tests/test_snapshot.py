@@ -100,7 +100,7 @@ def make_model(config: EnvironmentConfig) -> PPO:
     "config",
     [
         EnvironmentConfig(id="CartPole-v1", n_envs=2),
-        EnvironmentConfig(id="Acrobot-v1"),
+        EnvironmentConfig(id="Acrobot-v1", reset_transitions=True),
         EnvironmentConfig(id="Pendulum-v1"),
         EnvironmentConfig(id="MountainCarContinuous-v0"),
         EnvironmentConfig(id="FrozenLake-v1"),
