@@ -20,7 +20,8 @@ from experiments.study import StudyRunConfig, members, recorded, run_study
 
 ROOT = Path(__file__).parents[1]
 PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
-EXTENSIONS = {"ppo": ["alphagrad-alpha0.3"]}  # where the best alpha was an end of the grid
+# Where the best alpha was an end of the grid.
+EXTENSIONS = {"ppo": ["alphagrad-alpha0.1", "alphagrad-alpha0.3"]}
 TINY = 'overrides=["total_steps=12000","algorithm.learning_starts=200","evaluation.points=1"]'
 
 
