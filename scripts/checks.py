@@ -46,6 +46,8 @@ ALGORITHMS = {"dqn": "DQN", "td3": "TD3", "ppo": "PPO"}
 ALPHAS = (1, 3, 10, 30, 100, 300)
 COARSE_ALPHAS = (1, 10, 100)
 """AlphaGrad's settings against a rival that has three."""
+RESET_ALPHAS = (1, 3, 10)
+"""AlphaGrad's settings in the study dqn_resets."""
 
 Arms = Mapping[str, list[Arm]]
 """The arms by the folder of their records, empty where there are none."""
@@ -66,10 +68,12 @@ def family(name: str, study: str, arms: Arms, label: str, settings: int) -> Side
     return Side(name, study, [arm for arm in arms[study] if arm.family == label], settings)
 
 
-def stability_check(study: str, arms: Arms, statement: str, sign: int) -> Check:
+def stability_check(
+    study: str, arms: Arms, statement: str, sign: int, alphas: tuple[int, ...] = ALPHAS
+) -> Check:
     """Whether AlphaGrad's drawdowns are larger (sign 1) or smaller (-1) than Adam's."""
     larger = "larger" if sign > 0 else "smaller"
-    side = alphagrad(study, arms)
+    side = alphagrad(study, arms, alphas)
 
     def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
         extent = return_range(arms[study])

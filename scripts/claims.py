@@ -16,6 +16,7 @@ from typing import Any, Literal
 from scripts.checks import (
     ALGORITHMS,
     COARSE_ALPHAS,
+    RESET_ALPHAS,
     Arms,
     adam,
     alphagrad,
@@ -36,6 +37,9 @@ from scripts.settings import ResultsSettings, SettingsError, parse
 from scripts.statistics import RESAMPLES, Arm, arms_of
 from scripts.theory import Theory, load_theory
 from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
+
+RESETS = "dqn_resets"
+"""The study of the author's reset handling. Its question was added with it, under `dqn`'s rule."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,19 @@ def claims(arms: Arms, theory: list[Theory]) -> list[Claim]:
             (*(critical_check(study, arms) for study in ALGORITHMS), interaction_check(arms)),
         ),
     }
+    resets = stability_check(
+        RESETS, arms, "Less stable training, even at its best alpha", 1, RESET_ALPHAS
+    )
     return [
         *(Claim(key, text, "paper", checks) for key, (text, checks) in paper.items()),
         *(claim for study in reversed(ALGORITHMS) for claim in questions(study, arms)),
+        Claim(
+            "dqn-resets",
+            "Is AlphaGrad unstable next to Adam with DQN if resets are stored as transitions, as "
+            "by the author's script?",
+            "ours",
+            (resets,),
+        ),
     ]
 
 
@@ -221,7 +235,7 @@ def write_claims(results: Path) -> list[Claim]:
     Raises:
         RecordError: If records cannot be used.
     """
-    names = [name for study in ALGORITHMS for name in (study, f"{study}_fair")]
+    names = [*(name for study in ALGORITHMS for name in (study, f"{study}_fair")), RESETS]
     with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
     arms: dict[str, list[Arm]] = {name: [] for name in names}
     arms |= {name: arms_of(load_study(results / name)) for name in with_records}

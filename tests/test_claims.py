@@ -13,7 +13,7 @@ import pytest
 from record_fixtures import make_record, make_theory, write_records
 from test_checks import sweep as ppo_sweep
 
-from scripts.checks import ALPHAS
+from scripts.checks import ALPHAS, RESET_ALPHAS
 from scripts.claims import main
 from scripts.verdicts import FEWEST_SEEDS
 
@@ -116,6 +116,18 @@ def test_an_advantage_that_tuning_or_sign_sgd_takes_away(tmp_path: Path) -> None
     }
     assert "alphagrad-alpha10)" in found["ppo-sign-sgd"]["checks"][0]["statement"]
     assert found["dqn-tuned-adam"]["verdict"] == "undecided"
+
+
+def test_resets_stored_as_transitions_make_alphagrad_unstable(tmp_path: Path) -> None:
+    def unsteady(arm: str, seed: int) -> list[int]:
+        return STEADY if arm == "adam" else [0, 100, 60 - seed, 100]
+
+    scores = {"adam": 90.0} | {f"alphagrad-alpha{alpha}": 90.0 + alpha for alpha in RESET_ALPHAS}
+    write_study(tmp_path / "dqn_resets", scores, curve=unsteady)
+    found = verdicts(tmp_path)
+    assert found["dqn-resets"]["verdict"] == "yes"
+    assert found["dqn-resets"]["checks"][0]["runs"] == {"dqn_resets": 4 * FEWEST_SEEDS}
+    assert found["dqn"]["verdict"] == "undecided"
 
 
 def test_too_few_seeds_or_settings_are_undecided_and_say_so(tmp_path: Path) -> None:
