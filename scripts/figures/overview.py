@@ -77,7 +77,9 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         figure.legend(
             handles=[lines[style.label] for style in styles.values()],
             loc="outside upper center",
-            ncols=8 if across else 4,
+            ncols=len(styles) if across else 4,
+            handlelength=1.2,
+            columnspacing=1.2,
         )
         return figure
 
