@@ -58,17 +58,18 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
         pairs = grid.T if across else grid
         for (upper, lower), (name, label) in zip(pairs, PAPER_STUDIES.items(), strict=True):
             upper.set_title(label, fontweight="bold")
+            if not across or upper in grid[:, 0]:
+                upper.set_ylabel("Return in training")
+                lower.set_ylabel(SCORE)
+            if not across:
+                upper.tick_params(axis="x", labelsize=5.5)
+                lower.tick_params(axis="x", labelsize=5.5, rotation=45)
             if name in found:
                 step_axis(upper, studies[name])
                 _panels(upper, lower, found[name], styles, curves[name], scores[name])
             else:
                 for axes in (upper, lower):
                     _say(axes, "no runs yet")
-            if not across or upper in grid[:, 0]:
-                upper.set_ylabel("Return in training" if name in found else "")
-                lower.set_ylabel(SCORE if name in found else "")
-            if not across:
-                lower.tick_params(axis="x", labelsize=5.5)
         lines = {
             label: line
             for axes in pairs[:, 0]
@@ -100,6 +101,7 @@ def overview(studies: Mapping[str, Study]) -> Plot | None:
 
 
 def _say(axes: Axes, text: str) -> None:
+    axes.set_ylabel("")
     axes.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -124,7 +126,7 @@ def _panels(
     upper.yaxis.set_major_formatter("{x:,g}")
     sweep = [arm for arm in arms if arm.alpha is not None]
     if not sweep:
-        _say(lower, "no runs of AlphaGrad yet")
+        _say(lower, "no runs of\nAlphaGrad yet")
         return
     draw_seeds(lower, sweep, [float(i) for i in range(len(sweep))], scores, styles)
     lower.set_xticks(range(len(sweep)), [f"{arm.alpha:g}" for arm in sweep])
