@@ -72,6 +72,17 @@ class Claim:
             self.verdict, self.verdict
         )
 
+    @property
+    def decisive(self) -> list[str]:
+        """A line for each check: the number that decides it, or what it lacks."""
+        lines = [
+            f"{check.numbers[0].name}: {number_text(check.numbers[0])}"
+            if check.numbers
+            else check.change
+            for check in self.checks
+        ]
+        return list(dict.fromkeys(lines))
+
 
 def questions(study: str, arms: Arms) -> list[Claim]:
     """Our questions on one algorithm, from its fair study."""

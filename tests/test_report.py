@@ -137,6 +137,14 @@ def test_a_study_says_which_figures_it_lacks(results: Path, page: Page) -> None:
     assert readme.count("Not drawn") == 1
 
 
+def test_what_decides_a_claim_is_said_once(results: Path) -> None:
+    row = r"^\| \[.*\]\(CLAIMS\.md.* \| (.*) \|$"
+    claims = re.findall(row, (results / "README.md").read_text(), re.MULTILINE)
+    assert "More runs: AlphaGrad has runs at 0 of 6 settings in td3." in claims
+    for lines in claims:
+        assert len(set(lines.split("<br>"))) == len(lines.split("<br>"))
+
+
 def test_no_line_of_the_readme_ends_in_a_space(results: Path) -> None:
     lines = (results / "README.md").read_text().splitlines()
     assert [line for line in lines if line.endswith(" ")] == []
