@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
+from yaml import YAMLError
 
 from scripts.records import RecordError, load_study
 from scripts.settings import (
@@ -60,8 +61,10 @@ def load_groups(path: Path) -> list[list[str]]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
         groups = TypeAdapter(list[list[CodeCommit]]).validate_python(content)
-    except FileNotFoundError as error:
-        raise RecordError(f"{path}: {error.strerror}") from error
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror or error}") from error
+    except YAMLError as error:
+        raise RecordError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         location = ".".join(str(part) for part in first["loc"])

@@ -12,15 +12,16 @@ from itertools import permutations
 import numpy as np
 
 from scripts.stability import (
+    LEARNED,
     NEAR_BEST,
     alpha_robustness,
     collapsed,
-    drawdown,
+    instability,
     interquartile_range,
     return_range,
 )
 from scripts.statistics import Arm, aggregate_iqm, chance_of_gain, interval_estimates
-from scripts.theory import Theory
+from scripts.theory import Series, Theory
 from scripts.verdicts import (
     BETTER,
     SUBSTANTIAL,
@@ -77,14 +78,18 @@ def stability_check(
 
     def judge(x: Arm, y: Arm) -> tuple[Verdict, list[Number]]:
         extent = return_range(arms[study])
-        falls = improvement(sign * drawdown(x.curves), sign * drawdown(y.curves))
-        falls = replace(falls, name=f"probability of a {larger} drawdown")
+
+        def chance(arm: Arm) -> Number:
+            falls = improvement(sign * instability(arm, extent), sign * instability(y, extent))
+            return replace(falls, name=f"probability of a {larger} drawdown")
+
+        falls = chance(x)
         numbers = [falls]
         for name, arm in (("AlphaGrad", x), ("Adam", y)):
             numbers += [
                 number(
                     f"drawdown, IQM, {name}",
-                    interval_estimates(aggregate_iqm, drawdown(arm.curves)),
+                    interval_estimates(aggregate_iqm, instability(arm, extent)),
                 ),
                 number(
                     f"interquartile range of the final scores, {name}",
@@ -94,13 +99,15 @@ def stability_check(
                 Number(f"share of runs that diverged, {name}", arm.diverged.mean()),
             ]
         for arm in side.arms:
-            each = improvement(sign * drawdown(arm.curves), sign * drawdown(y.curves))
-            numbers.append(replace(each, name=f"{falls.name}, {arm.name}"))
+            each = chance(arm)
+            numbers.append(replace(each, name=f"{each.name}, {arm.name}"))
         return better(falls), numbers
 
     rule = (
-        "Drawdown: the largest fall of a run's smoothed curve, as share of its range, at the alpha "
-        f"with the best returns; the other alphas are shown and do not decide. {BETTER}"
+        "Drawdown: the largest fall of a run's smoothed curve, as share of its range; 1 if the run "
+        f"diverged or never came {LEARNED:.0%} of the way from untrained to the study's best. At "
+        "the alpha with the best returns; the other alphas are shown and do not decide. "
+        f"{BETTER}"
     )
     return compare(statement, rule, side, adam(study, arms), judge)
 
@@ -169,34 +176,23 @@ def critical_check(study: str, arms: Arms) -> Check:
     statement = f"{ALGORITHMS[study]}: alpha has to be chosen with care"
     rule = (
         f"Share of the range of alpha, 1 to 300 on a logarithmic axis, within {NEAR_BEST:.0%} of "
-        "the best, which is scored on seeds that did not choose it: reproduced if the interval "
-        "lies below 0.5, not reproduced if above; else undecided."
+        "the best, which is looked for in every resample anew: reproduced if the interval lies "
+        "below 0.5, not reproduced if above; else undecided."
     )
     if side.lacks:
         return lacking(statement, rule, runs_of(side), side.lacks)
-    tuned = side.tuned
-    share = partial(
-        alpha_robustness,
-        alphas=ALPHAS,
-        untrained=return_range(arms[study]).untrained,
-        best=float(aggregate_iqm(tuned.scores)),
-    )
+    untrained = return_range(arms[study]).untrained
+    share = partial(alpha_robustness, alphas=ALPHAS, untrained=untrained)
     robust = number(
-        "share of the range", interval_estimates(share, *(arm.scores for arm in side.arms))
+        f"{ALGORITHMS[study]}: share of the range of alpha that is nearly as good as the best",
+        interval_estimates(share, *(arm.scores for arm in side.arms)),
     )
     verdict = below(robust, 0.5)
-    numbers = [robust] + [
+    scores = [
         number(f"final score, IQM, {arm.name}", interval_estimates(aggregate_iqm, arm.scores))
-        for arm in [tuned, *side.arms]
+        for arm in side.arms
     ]
-    return Check(
-        f"{statement} (best: {side.chosen})",
-        rule,
-        verdict,
-        tuple(numbers),
-        runs_of(side),
-        change(verdict),
-    )
+    return Check(statement, rule, verdict, (robust, *scores), runs_of(side), change(verdict))
 
 
 def interaction_check(arms: Arms) -> Check:
@@ -206,24 +202,29 @@ def interaction_check(arms: Arms) -> Check:
     rule = (
         "For each ordered pair of algorithms, the second one's tuned AlphaGrad against the same at "
         "the alpha that has the best IQM with the first (other runs, so no bias). "
-        f"{BETTER} The check is reproduced if one pair is, not reproduced if all are not."
+        f"{BETTER} It must come less than {NEAR_BEST:.0%} of the way from untrained to tuned as "
+        "well. The check is reproduced if one pair is, not reproduced if all are not."
     )
     ready = {study: side for study, side in sides.items() if side.lacks is None}
-    numbers, verdicts = [], []
+    pairs: list[tuple[Number, Verdict]] = []
     for origin, target in permutations(ready, 2):
         best = max(ready[origin].arms, key=lambda arm: float(aggregate_iqm(arm.scores)))
         there = next(arm for arm in ready[target].arms if arm.alpha == best.alpha)
         tuned = ready[target].tuned
+        untrained = return_range(arms[target]).untrained
+        way, whole = (float(aggregate_iqm(arm.scores)) - untrained for arm in (there, tuned))
+        share = way / whole if whole > 0 else 1.0  # where nothing was learned, nothing is lost
         name = (
             f"{ALGORITHMS[target]}: probability that tuned beats {ALGORITHMS[origin]}'s best, "
-            f"{best.name}"
+            f"{best.name}, with {share:.0%} of its gain"
         )
+        chance = replace(improvement(tuned.scores, there.scores), name=name)
         if {record.arm for record in tuned.records} == {there.name}:
-            numbers.append(Number(name, 0.5, 0.5, 0.5))  # the same runs
-        else:
-            chance = improvement(tuned.scores, there.scores)
-            numbers.append(replace(chance, name=name))
-        verdicts.append(better(numbers[-1]))
+            chance = Number(name, 0.5, 0.5, 0.5)  # the same runs
+        behind = decide(share < NEAR_BEST, share >= NEAR_BEST)
+        pairs.append((chance, combine([better(chance), behind])))
+    pairs.sort(key=lambda pair: (pair[1] is Verdict.REPRODUCED, pair[0].value), reverse=True)
+    verdicts = [verdict for _, verdict in pairs]
     all_pairs = len(ready) == len(ALGORITHMS)
     verdict = decide(
         Verdict.REPRODUCED in verdicts,
@@ -231,31 +232,29 @@ def interaction_check(arms: Arms) -> Check:
     )
     lacks = [side.lacks for side in sides.values() if side.lacks]
     needed = f"More runs: {'; '.join(lacks)}." if lacks else change(verdict)
-    return Check(statement, rule, verdict, tuple(numbers), runs_of(*ready.values()), needed)
+    numbers = tuple(chance for chance, _ in pairs)
+    return Check(statement, rule, verdict, numbers, runs_of(*ready.values()), needed)
 
 
 def memory_check(arms: Arms) -> Check:
     """Whether AlphaGrad with momentum keeps less state than Adam."""
     numbers: list[Number] = []
-    pairs: list[bool] = []
     runs: dict[str, int] = {}
-    for study in ALGORITHMS:
+    for study, algorithm in ALGORITHMS.items():
         sides = alphagrad(study, arms), adam(study, arms)
         if all(side.arms for side in sides):
             ours, theirs = (_state(side.arms) for side in sides)
-            pairs.append(ours < theirs)
             runs |= runs_of(*sides)
-            numbers += [
-                Number(f"{ALGORITHMS[study]}: bytes of state for each element, AlphaGrad", ours),
-                Number(f"{ALGORITHMS[study]}: bytes of state for each element, Adam", theirs),
-            ]
+            name = f"{algorithm}: bytes of state, as share of Adam's {theirs:g} for each element"
+            numbers.append(Number(name, ours / theirs))
+    less = [number.value < 1 for number in numbers]
     return Check(
         "AlphaGrad with momentum 0.9 keeps less state than Adam",
         "Reproduced if so in every study. Sizes do not depend on chance: one run will do.",
-        decide(bool(pairs) and all(pairs), not all(pairs)),
+        decide(bool(less) and all(less), not all(less)),
         tuple(numbers),
         runs,
-        "A record with another size." if pairs else "A run of each.",
+        "A record with another size." if less else "A run of each.",
     )
 
 
@@ -289,16 +288,33 @@ def _state(arms: list[Arm]) -> float:
     return max(record.optimizer.state_bytes / record.optimizer.parameters for record in records)
 
 
+def without_factor(bound: float, row: Series) -> float:
+    """A bound less its factor 1/tanh(alpha).
+
+    It is the s with s^2 / (s + eps) = B (`alphagrad.theory.gradient_norm_bound`), and B has it.
+    """
+    eps = row.eps * len(row.sizes)
+    rest = bound**2 / (bound + eps) * math.tanh(row.alpha)
+    return (rest + math.sqrt(rest**2 + 4 * rest * eps)) / 2
+
+
 def theory_checks(records: list[Theory]) -> tuple[Check, ...]:
     """Whether the bound holds where it is proved, and whether it needs its factor 1/tanh(alpha)."""
     series = [row for record in records for row in record.series]
-    cases = [(norm, bound, row.alpha) for row in series for norm, bound in row.cases]
-    below = sum(norm <= bound for norm, bound, _ in cases)
-    beyond = sum(norm > bound * math.tanh(alpha) for norm, bound, alpha in cases)
+    cases = [case for row in series for case in row.cases]
+    below = sum(norm <= bound for norm, bound in cases)
+    beyond, beyond_with_n = (
+        sum(
+            norm > without_factor(bound, row)
+            for row in series
+            for norm, bound in zip(row.min_gradient_norm, getattr(row, bounds), strict=True)
+        )
+        for bounds in ("bound", "bound_with_n")
+    )
     exceeded = sum(record.summary.smoothness_exceeded for record in records)
     slopes = [row.slope for row in series if row.slope is not None]
     none = "A record of `python -m experiments.theory`."
-    numbers = [Number("cases", len(cases)), Number("cases below the bound", below)]
+    numbers = [Number(f"cases below the bound, of {len(cases):,}", below)]
     if slopes:
         numbers += [
             Number("median slope of log norm against log T, step 1/sqrt(T)", np.median(slopes)),
@@ -315,15 +331,22 @@ def theory_checks(records: list[Theory]) -> tuple[Check, ...]:
             "docs/theory.md) and no step needs a larger L than is used; else not. Holds for exact "
             "gradients without momentum; a constant step need not converge.",
             decide(bool(cases) and below == len(cases) and not exceeded, bool(cases)),
-            tuple(numbers),
+            tuple(numbers) if cases else (),
             {"theory": len(records)} if records else {},
             "A case above the bound." if records else none,
         ),
         Check(
-            "The bound needs the factor 1/tanh(alpha)",
-            "Reproduced if a measured norm exceeds the bound without that factor; else not.",
+            "The bound, with K = min(n, alpha^2), needs the factor 1/tanh(alpha)",
+            "Reproduced if a measured norm exceeds the bound without that factor; else not. With "
+            "the paper's n in place of K the bound is too loose for these cases to tell; "
+            "docs/theory.md has one that does.",
             decide(beyond > 0, bool(cases)),
-            (Number("cases above the bound without 1/tanh(alpha)", beyond),) if cases else (),
+            (
+                Number("cases above the bound without 1/tanh(alpha)", beyond),
+                Number("the same with n in place of K", beyond_with_n),
+            )
+            if cases
+            else (),
             {"theory": len(records)} if records else {},
             "Nothing but an error in the record." if records else none,
         ),

@@ -3,7 +3,7 @@
     python -m scripts.claims [results=results]
 
 Writes ``CLAIMS.md`` and ``claims.json`` into the results' folder. The rules are in
-`scripts.verdicts` and `scripts.checks`; they were fixed before any result was looked at.
+`scripts.verdicts` and `scripts.checks`.
 """
 
 import json
@@ -187,12 +187,12 @@ def to_markdown(found: list[Claim]) -> str:
         "# Claims",
         "",
         "Made by `python -m scripts.claims` from the records beside this page. The rules stand in "
-        "`scripts/verdicts.py` and `scripts/checks.py` and were fixed before the results were "
-        "looked at: a claim is reproduced if all of its checks are, and not reproduced if one "
-        f"is not. A verdict needs {FEWEST_SEEDS} seeds of every arm. In brackets: 95% bootstrap "
-        f"intervals, {RESAMPLES:,} resamples. Where an optimizer has several settings, the one "
-        "that counts was chosen by final score on the other half of the seeds. No correction is "
-        "made for the number of claims.",
+        "`scripts/verdicts.py` and `scripts/checks.py`: a claim is reproduced if all of its checks "
+        f"are, and not reproduced if one is not. A verdict needs {FEWEST_SEEDS} seeds of every "
+        f"arm. In brackets: 95% bootstrap intervals, {RESAMPLES:,} resamples; with five seeds they "
+        "are somewhat too narrow. Where an optimizer has several settings, each seed counts with "
+        "the one that was chosen by final score on all other seeds. No correction is made for the "
+        "number of claims.",
         "",
     ]
     for source, heading, verdict in (
@@ -244,8 +244,11 @@ def write_claims(results: Path) -> list[Claim]:
     """Judges the records below a folder, writes ``CLAIMS.md`` and ``claims.json`` there.
 
     Raises:
+        SettingsError: If there is no such folder.
         RecordError: If records cannot be used.
     """
+    if not results.is_dir():
+        raise SettingsError(f"results={results}: no such folder")
     names = [*(name for study in ALGORITHMS for name in (study, f"{study}_fair")), RESETS]
     with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
     arms: dict[str, list[Arm]] = {name: [] for name in names}

@@ -72,7 +72,8 @@ def smoothed(curves: FloatArray) -> FloatArray:
 def drawdown(curves: FloatArray) -> FloatArray:
     """Largest fall of each smoothed curve from its running maximum, as a share of its range.
 
-    0 is a curve that never falls, 1 one that loses all that it gained. A flat curve has 0.
+    0 is a curve that never falls, 1 one that loses all that it gained. A flat curve has 0; whether
+    its run learned anything is the question of `instability`.
 
     Args:
         curves: Shape (seeds, cells).
@@ -84,6 +85,18 @@ def drawdown(curves: FloatArray) -> FloatArray:
     fall = (np.maximum.accumulate(smooth, axis=1) - smooth).max(axis=1)
     extent = np.ptp(smooth, axis=1)
     return np.asarray(np.divide(fall, extent, out=np.zeros_like(fall), where=extent > 0))
+
+
+def instability(arm: Arm, extent: ReturnRange) -> FloatArray:
+    """The drawdown of each run; 1 for a run that diverged or learned nothing.
+
+    Such a run has hardly anything to lose, and would count as the steadiest of all.
+
+    Returns:
+        In [0, 1], shape (seeds,).
+    """
+    learned = extent.share(smoothed(arm.curves).max(axis=1)) >= LEARNED
+    return np.where(learned & ~arm.diverged, drawdown(arm.curves), 1.0)
 
 
 def collapsed(arm: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
@@ -100,20 +113,19 @@ def collapsed(arm: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
 
 
 def alpha_robustness(
-    *strata: FloatArray, alphas: Sequence[float], untrained: float, best: float, axis: int = 0
+    *strata: FloatArray, alphas: Sequence[float], untrained: float, axis: int = 0
 ) -> FloatArray:
     """Share of the range of alpha, on a logarithmic axis, that is nearly as good as the best.
 
     Our definition. The interquartile mean is interpolated linearly in log alpha between the arms;
-    near is at least `NEAR_BEST` of the way from untrained to best. As statistic of
-    `interval_estimates`, bind the keywords with `functools.partial`.
+    near is at least `NEAR_BEST` of the way from untrained to the highest of them. As statistic of
+    `interval_estimates`, which looks for the highest in every resample anew, bind the keywords with
+    `functools.partial`.
 
     Args:
         *strata: Final scores, an array of shape (seeds,) for each alpha.
         alphas: In growing order, two or more.
         untrained: `ReturnRange.untrained`.
-        best: The score of the best alpha. The highest of the arms' interquartile means is
-            optimistic; that of `tuned_arm` is not.
         axis: That of the seeds.
 
     Returns:
@@ -121,7 +133,7 @@ def alpha_robustness(
     """
     values = np.stack([aggregate_iqm(scores, axis=axis) for scores in strata])
     low, high = np.minimum(values[:-1], values[1:]), np.maximum(values[:-1], values[1:])
-    level = untrained + NEAR_BEST * (best - untrained)
+    level = untrained + NEAR_BEST * (values.max(axis=0) - untrained)
     # Along a segment from low to high, the part above the level; all or nothing where it is flat.
     sloping = high > low
     part = np.divide(high - level, high - low, out=(low >= level).astype(float), where=sloping)

@@ -9,14 +9,15 @@ What counts:
 - Every run of an arm counts. A diverged run counts with the score that it had when it stopped, and
   its curve keeps its last value to the end.
 - A run in which no episode ended has no return of its own. It counts, as score and as curve, with
-  the lowest value that any run's curve has in the study, so that failing early never helps an arm.
+  the lowest value that any run's curve has in the study: failing at once never helps an arm.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
@@ -206,15 +207,7 @@ def fill_curves(curves: FloatArray, floor: float) -> FloatArray:
             (seeds, cells).
         floor: In units of return.
     """
-    filled = np.empty_like(curves)
-    for row, curve in zip(filled, curves, strict=True):
-        ended = np.flatnonzero(~np.isnan(curve))
-        if ended.size:
-            last = np.searchsorted(ended, np.arange(curve.size), side="right") - 1
-            row[:] = curve[ended[np.maximum(last, 0)]]
-        else:
-            row[:] = floor
-    return filled
+    return pd.DataFrame(curves).ffill(axis=1).bfill(axis=1).fillna(floor).to_numpy()
 
 
 def area_under_curve(curves: FloatArray) -> FloatArray:
@@ -254,12 +247,13 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
     """Runs of a family at a setting that was chosen without looking at them.
 
     Choosing the best arm on the seeds that it is then scored on is optimistic: the best of several
-    noisy scores is best partly by luck. So each arm's runs are split in two halves, alternating by
-    seed. The arm with the highest interquartile mean of the one half is scored on its other half,
-    and the other way round; of arms that tie, the first is taken. The result holds each of these
-    runs once and may be used like any other arm: with all statistics and their intervals.
+    noisy scores is best partly by luck. So for each seed, the arm with the highest interquartile
+    mean over all other seeds is taken, and its run with this seed counts; of arms that tie, the
+    first is taken. The result has a run for each seed that all arms have, and may be used like any
+    other arm: with all statistics and their intervals. Halves that choose for each other would do
+    as well, but the outcome then depends on which seeds are put together.
 
-    Its interval is that of the two choices made; it does not hold the uncertainty of the choice. A
+    Its interval is that of the choices made; it does not hold the uncertainty of the choice. A
     nested bootstrap would, but it draws the same run for the choice and for the score, which brings
     the optimism back. A single arm is returned with all of its runs: there was nothing to choose.
 
@@ -268,21 +262,36 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
         name: The label of the result.
 
     Raises:
-        ValueError: If an arm of several has fewer than two runs.
+        ValueError: If the arms of several have fewer than two seeds in common.
     """
-    if len(arms) > 1 and min(len(arm.records) for arm in arms) < 2:
-        raise ValueError("to choose on half of the seeds, every arm needs two of them")
-    even, odd = slice(0, None, 2), slice(1, None, 2)
     if len(arms) == 1:
-        picks = [(arms[0], slice(None))]
-    else:
-        picks = [(_best(arms, even), odd), (_best(arms, odd), even)]
+        return replace(arms[0], name=name)
+    arms = at_common_seeds(arms)
+    seeds = range(len(arms[0].records))
+    if len(seeds) < 2:
+        raise ValueError("to choose on the other seeds, the arms need two in common")
+    scores = np.stack([arm.scores for arm in arms])
+    others = [aggregate_iqm(np.delete(scores, seed, axis=1), axis=1) for seed in seeds]
+    chosen = [arms[int(best.argmax())] for best in others]
     return Arm(
         name,
-        tuple(record for arm, half in picks for record in arm.records[half]),
-        np.concatenate([arm.scores[half] for arm, half in picks]),
-        np.concatenate([arm.curves[half] for arm, half in picks]),
+        tuple(arm.records[seed] for seed, arm in enumerate(chosen)),
+        np.array([arm.scores[seed] for seed, arm in enumerate(chosen)]),
+        np.array([arm.curves[seed] for seed, arm in enumerate(chosen)]),
     )
+
+
+def at_common_seeds(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms with their runs at the seeds that all of them have, by seed."""
+    seeds = set.intersection(*({record.seed for record in arm.records} for arm in arms))
+    found = []
+    for arm in arms:
+        rows = [row for row, record in enumerate(arm.records) if record.seed in seeds]
+        records = tuple(arm.records[row] for row in rows)
+        found.append(
+            replace(arm, records=records, scores=arm.scores[rows], curves=arm.curves[rows])
+        )
+    return found
 
 
 def chance_of_gain(
@@ -297,32 +306,25 @@ def chance_of_gain(
 ) -> float:
     """In which share of small studies an optimizer comes out ahead of a rival, as papers report it.
 
-    A small study has a few runs of every arm, drawn without replacement from the runs that there
-    are. It compares means, and takes the arm that is best on those same runs: the optimism that
+    A small study has a few seeds, drawn without replacement from those that all arms have. It
+    compares means, and takes the arm that is best on those same seeds: the optimism that
     `tuned_arm` avoids. Where the full study finds no advantage, this is how often a small one would
     have claimed it.
 
     Args:
         arms: One optimizer at several settings.
         rival: The other one.
-        seeds: Runs of each arm, at most as many as every arm has.
+        seeds: Of each small study, at most as many as there are.
         untrained: Score that gains are counted from.
         gain: How much larger the optimizer's gain has to be, as a share of the rival's.
         draws: Small studies.
         seed: Of the draws.
     """
-    generator = np.random.default_rng(seed)
-
-    def means(arm: Arm) -> FloatArray:
-        shuffled = generator.permuted(np.tile(arm.scores, (draws, 1)), axis=1)
-        return np.asarray(shuffled[:, :seeds].mean(axis=1))
-
-    best = np.max([means(arm) for arm in arms], axis=0)
-    return float(np.mean(best - untrained > (1 + gain) * (means(rival) - untrained)))
-
-
-def _best(arms: Sequence[Arm], half: slice) -> Arm:
-    return max(arms, key=lambda arm: float(aggregate_iqm(arm.scores[half])))
+    scores = np.stack([arm.scores for arm in at_common_seeds([*arms, rival])])
+    every = np.tile(np.arange(scores.shape[1]), (draws, 1))
+    drawn = np.random.default_rng(seed).permuted(every, axis=1)[:, :seeds]
+    *ours, theirs = scores[:, drawn].mean(axis=-1) - untrained
+    return float(np.mean(np.max(ours, axis=0) > (1 + gain) * theirs))
 
 
 def _numbers(values: Any) -> FloatArray:

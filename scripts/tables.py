@@ -141,7 +141,8 @@ def notes(study: Study) -> list[str]:
         f"Protocol {configuration.protocol}: {configuration.environment.id}, "
         f"{configuration.total_steps:,} steps, {study.scale} scale.",
         "Final score: mean return of a run's last 100 training episodes. IQM: interquartile mean "
-        "over seeds. Area under curve: mean of the training return over all steps.",
+        "over seeds. Area under curve: mean of the training return over all steps. Steps/s: as "
+        "the machine was, busy or not; no comparison of optimizers.",
         f"In brackets: 95% stratified bootstrap percentile intervals, {RESAMPLES:,} resamples of "
         "the seeds.",
     ]

@@ -23,12 +23,14 @@ class Series(Schema):
     steps: tuple[PositiveInt, ...] = Field(min_length=1)
     min_gradient_norm: tuple[float, ...]
     bound: tuple[PositiveFloat, ...]
+    bound_with_n: tuple[PositiveFloat, ...]
     slope: float | None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not len(self.steps) == len(self.min_gradient_norm) == len(self.bound):
-            raise ValueError("steps, min_gradient_norm and bound differ in length")
+        lists = self.min_gradient_norm, self.bound, self.bound_with_n
+        if any(len(values) != len(self.steps) for values in lists):
+            raise ValueError("steps, min_gradient_norm, bound and bound_with_n differ in length")
         return self
 
     @property

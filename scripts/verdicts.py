@@ -1,11 +1,13 @@
-"""Verdicts and the rules that lead to them, fixed before any result is looked at.
+"""Verdicts and the rules that lead to them.
+
+When they were fixed, and what was changed since: results/FINDINGS.md, "How sure".
 
 Two optimizers are compared by the probability of improvement, which needs no unit and is not moved
 by a single lucky run. Following Bouthillier et al., "Accounting for Variance in Machine Learning
 Benchmarks", MLSys 2021 (https://arxiv.org/abs/2103.03098), a difference counts if it is significant
 (the 95% interval excludes 0.5) and meaningful (the probability is at least 0.75).
 
-An optimizer that has several settings counts with the one chosen on the other half of the seeds
+An optimizer that has several settings counts, at each seed, with the one chosen on all other seeds
 (`scripts.statistics.tuned_arm`), for its final score, whatever is then compared.
 """
 

@@ -92,6 +92,7 @@ def make_theory(**series: Any) -> dict[str, Any]:
         "steps": [10],
         "min_gradient_norm": [0.5],
         "bound": [1.0],
+        "bound_with_n": [2.0],
         "slope": -0.7,
     }
     summary = {"cases": 1, "below_bound": 1, "largest_share": 0.5, "smoothness_exceeded": 0}

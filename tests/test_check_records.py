@@ -76,3 +76,12 @@ def test_a_broken_list_of_commits_is_a_mistake_told_in_a_line(
     assert main([results(tmp_path, record(0), code=code)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "code.yaml: 0.0." in line
+
+
+@pytest.mark.parametrize("code", ["- - {commit: [", "no list"])
+def test_a_list_of_commits_that_is_no_yaml_is_too(
+    code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([results(tmp_path, record(0), code=code)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "code.yaml: " in line

@@ -169,12 +169,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["result=x"]) == 2
+    assert main([f"results={tmp_path / 'typo'}"]) == 2
     (tmp_path / "theory").mkdir()
     (tmp_path / "theory" / "torn.json").write_text("{")
     assert main([f"results={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert "torn.json" in error
-    assert error.count("\n") == 2
+    assert "typo: no such folder" in error
+    assert error.count("\n") == 3
     assert not (tmp_path / "CLAIMS.md").exists()
 
 

@@ -16,6 +16,7 @@ from scripts.stability import (
     alpha_robustness,
     collapsed,
     drawdown,
+    instability,
     interquartile_range,
     return_range,
     smoothed,
@@ -85,11 +86,21 @@ def test_collapse_is_measured_from_the_untrained_return(tmp_path: Path) -> None:
     assert_array_equal(collapsed(arm, extent), [True, False, False, False])
 
 
-def robustness(*values: float, best: float | None = None, untrained: float = 0.0) -> float:
+def test_a_run_that_failed_is_not_steady(tmp_path: Path) -> None:
+    records = [
+        make_record("sgd", 0, score=100, returns=[0, 50, 100, 90]),
+        make_record("sgd", 1, score=9, returns=[0, 9, 9, 9]),  # less than a tenth of the way
+        make_record("sgd", 2, score=50, returns=[0, 50, None, None], diverged_at=500),
+    ]
+    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", *records)))
+    assert_allclose(drawdown(arm.curves), [0.1, 0, 0])
+    assert_allclose(instability(arm, return_range([arm])), [0.1, 1, 1])
+
+
+def robustness(*values: float, untrained: float = 0.0) -> float:
     alphas = [10.0**power for power in range(len(values))]
-    top = max(values) if best is None else best
     scores = [np.array([value]) for value in values]
-    return float(alpha_robustness(*scores, alphas=alphas, untrained=untrained, best=top))
+    return float(alpha_robustness(*scores, alphas=alphas, untrained=untrained))
 
 
 def test_robustness_of_hand_made_sweeps() -> None:
@@ -97,7 +108,6 @@ def test_robustness_of_hand_made_sweeps() -> None:
     # From 0 to 100 and back, 10% of each decade lies above 90.
     assert_allclose(robustness(0, 100, 0), 0.1)
     assert_allclose(robustness(0, 100, 100), 0.55)
-    assert_allclose(robustness(0, 100, 100, best=110), 0.505)
     # All below 0: the way is measured from the untrained return.
     assert_allclose(robustness(-500, -100, -500, untrained=-500), 0.1)
     assert robustness(-5, -3, -4, untrained=0) == 0
@@ -112,18 +122,16 @@ def test_robustness_is_a_share_that_shift_and_scale_leave_alone(
     scores: FloatArray, shift: int, scale: int
 ) -> None:
     share = partial(alpha_robustness, alphas=[1, 3, 10, 30])
-    value = share(*scores, untrained=-1000, best=500)
+    value = share(*scores, untrained=-1000)
     assert 0 <= value <= 1
-    moved = share(
-        *(scale * scores + shift), untrained=shift - 1000 * scale, best=scale * 500 + shift
-    )
+    moved = share(*(scale * scores + shift), untrained=shift - 1000 * scale)
     assert_allclose(moved, value, atol=1e-9)
 
 
 def test_robustness_has_an_interval() -> None:
     rng = np.random.default_rng(0)
     sweep = [rng.normal(mean, 5, 8) for mean in (0, 100, 95, 0)]
-    share = partial(alpha_robustness, alphas=[1, 10, 100, 1000], untrained=0.0, best=100.0)
+    share = partial(alpha_robustness, alphas=[1, 10, 100, 1000], untrained=0.0)
     estimate = interval_estimates(share, *sweep)
     assert estimate.low is not None
     assert 0 < estimate.low < estimate.value < estimate.high < 1

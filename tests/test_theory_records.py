@@ -38,13 +38,22 @@ def test_the_committed_record_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("series", "message"),
     [
-        ({"bound": [1.0, 1.0]}, "steps, min_gradient_norm and bound differ in length"),
-        ({"min_gradient_norm": []}, "steps, min_gradient_norm and bound differ in length"),
+        (
+            {"bound": [1.0, 1.0]},
+            "steps, min_gradient_norm, bound and bound_with_n differ in length",
+        ),
+        (
+            {"min_gradient_norm": []},
+            "steps, min_gradient_norm, bound and bound_with_n differ in length",
+        ),
         ({"bound": [NAN]}, "series.0.bound.0: Input should be a finite number"),
         ({"min_gradient_norm": [NAN]}, "series.0.min_gradient_norm.0: Input should be"),
         ({"bound": [0.0]}, "series.0.bound.0: Input should be greater than 0"),
         ({"alpha": "0.1"}, "series.0.alpha: Input should be a valid number"),
-        ({"steps": [], "bound": [], "min_gradient_norm": []}, "series.0.steps: "),
+        (
+            {"steps": [], "bound": [], "bound_with_n": [], "min_gradient_norm": []},
+            "series.0.steps: ",
+        ),
     ],
 )
 def test_a_bad_record_is_one_line_and_exit_code_2(

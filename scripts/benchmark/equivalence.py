@@ -52,7 +52,11 @@ def final_score(config: TrainConfig) -> float:
 
 def main() -> None:
     """Compare the paths on the protocol, seeds and steps of the command line."""
-    protocol, seeds, steps, *overrides = [*sys.argv[1:], *["5", "100000"][len(sys.argv) - 2 :]]
+    given = sys.argv[1:]
+    if not given or not all(number.isdecimal() for number in given[1:3]):
+        command = "python -m scripts.benchmark.equivalence"
+        sys.exit(f"usage: {command} <protocol> [<seeds> [<steps> [<setting>=<value>]]]")
+    protocol, seeds, steps, *overrides = [*given, *["5", "100000"][len(given) - 1 :]]
     warnings.filterwarnings("ignore", message=".*(out of date|settotalmass).*")  # v4 models
     rows = []
     for seed in range(int(seeds)):

@@ -31,7 +31,7 @@ STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
     )
 }
 SWEEP = "AlphaGrad at one alpha or more"
-DIAGNOSTICS = "diagnostics of the updates, which its records lack"
+DIAGNOSTICS = "diagnostics of the updates of {}, which its records lack"
 NEEDS = {
     "score_against_alpha": SWEEP,
     "area_against_alpha": SWEEP,
@@ -41,8 +41,8 @@ NEEDS = {
     "score_by_learning_rate_and_alpha": (
         "AlphaGrad at several learning rates and several alphas, all else equal"
     ),
-    "saturated_share": DIAGNOSTICS,
-    "update_size": DIAGNOSTICS,
+    "saturated_share": DIAGNOSTICS.format("the alpha sweep"),
+    "update_size": DIAGNOSTICS.format("Adam or the alpha sweep"),
 }
 """What a figure is not drawn without."""
 THEORY_FIGURES = {draw.__name__: draw for draw in (gradient_norm_bound, counterexample)}

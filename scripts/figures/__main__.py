@@ -42,11 +42,21 @@ class FigureSettings(StudySettings):
 
 
 def draw_study(folder: Path, name: str) -> list[Drawn]:
-    """Writes the figures of the study in the folder that have the name, or all."""
+    """Writes the figures of the study in the folder that have the name, or all.
+
+    Files of a figure for which there is nothing to draw (any more) are removed.
+    """
     study = load_study(folder)
-    chosen = [draw for key, draw in STUDY_FIGURES.items() if name in ("all", key)]
-    plots = [plot for draw in chosen if (plot := draw(study))]
-    return [save(plot, folder / "figures") for plot in plots]
+    drawn = []
+    for key, draw in STUDY_FIGURES.items():
+        if name not in ("all", key):
+            continue
+        if plot := draw(study):
+            drawn.append(save(plot, folder / "figures"))
+        else:
+            for ending in Drawn.ENDINGS:
+                (folder / "figures" / f"{key}{ending}").unlink(missing_ok=True)
+    return drawn
 
 
 def draw_theory(results: Path, name: str) -> list[Drawn]:

@@ -27,7 +27,7 @@ from scripts.figures.plot import (
     title,
 )
 from scripts.records import Study
-from scripts.stability import drawdown
+from scripts.stability import instability, return_range
 from scripts.statistics import (
     Arm,
     FloatArray,
@@ -68,12 +68,14 @@ def area_against_alpha(study: Study) -> Plot | None:
 
 def fall_against_alpha(study: Study) -> Plot | None:
     """Drawdown against alpha; ``None`` if the study has no arm of the alpha sweep."""
+    extent = return_range(arms_of(study))
     return _against_alpha(
         study,
         "fall_against_alpha",
-        "Stability: the largest fall of a smoothed curve from its running maximum",
+        "Stability: the largest fall of a smoothed curve from its running maximum, 1 of a run that "
+        "diverged or learned nothing",
         "Largest fall, share of range",
-        lambda arm: drawdown(arm.curves),
+        lambda arm: instability(arm, extent),
     )
 
 
@@ -308,7 +310,7 @@ def score_by_learning_rate_and_alpha(study: Study) -> Plot | None:
 
     name = "score_by_learning_rate_and_alpha"
     marks = "Cells: AlphaGrad's interquartile mean over seeds; empty: not run."
-    text = caption(study, name, marks)
+    text = caption(study, name, marks, intervals=False)
     return Plot(name, "Final score by learning rate and alpha", text, data, draw)
 
 

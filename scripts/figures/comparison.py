@@ -22,8 +22,6 @@ from scripts.figures.plot import (
 from scripts.records import Study
 from scripts.statistics import arms_of, interval_estimates
 
-POINTS = 101
-
 
 def performance_profile(study: Study) -> Plot | None:
     """Share of an arm's runs that score more than a return, against that return.
@@ -36,7 +34,7 @@ def performance_profile(study: Study) -> Plot | None:
     if np.isnan(scores).any():
         return None
     margin = 0.03 * (np.ptp(scores) or 1.0)
-    taus = np.linspace(scores.min() - margin, scores.max() + margin, POINTS)
+    taus = np.unique([scores.min() - margin, *scores, scores.max() + margin])
     shares = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
     data = pd.concat(
         [
@@ -131,7 +129,9 @@ def probability_of_improvement(study: Study) -> Plot | None:
         for position, (_, row) in enumerate(data.iterrows()):
             color = styles[row["arm"]].color
             if pd.notna(row["low"]):
-                axes.hlines(position, row["low"], row["high"], color=color, linewidth=1.8)
+                # Ends, so that an interval without width can be told from none.
+                ends, both = [row["low"], row["high"]], [position, position]
+                axes.plot(ends, both, color=color, linewidth=1.8, marker="|", markersize=9)
             axes.plot(
                 row["value"],
                 position,

@@ -40,9 +40,9 @@ def saturated_share(study: Study) -> Plot | None:
 
     marks = (
         "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean "
-        "over tensors and seeds."
+        f"over tensors of the median over {_seeds(data)}."
     )
-    text = caption(study, "saturated_share", marks)
+    text = caption(study, "saturated_share", marks, intervals=False)
     return Plot("saturated_share", "Saturated elements of AlphaGrad's updates", text, data, draw)
 
 
@@ -81,14 +81,17 @@ def update_size(study: Study) -> Plot | None:
 
     marks = (
         f"Lines: the policy's {len(tensors)} tensors, solid for weights and dotted for biases and "
-        "the rest, mean over seeds of the root mean square of one update."
+        f"the rest, median over {_seeds(data)} of the root mean square of one update."
     )
-    text = caption(study, "update_size", marks)
+    text = caption(study, "update_size", marks, intervals=False)
     return Plot("update_size", "Size of each tensor's updates", text, data, draw)
 
 
 def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
-    """Mean over seeds of a diagnostic, by arm, tensor and step; empty if no record has it."""
+    """Median over seeds of a diagnostic, by arm, tensor and step; empty if no record has it.
+
+    The mean would mix a run whose actor no longer moves with those that train.
+    """
     rows = [
         {"arm": arm.name, "tensor": tensor, "step": step, "value": value}
         for arm in arms
@@ -103,4 +106,11 @@ def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     groups = pd.DataFrame(rows).groupby(["arm", "tensor", "step"], sort=False)["value"]
-    return groups.agg(seeds="size", value="mean").reset_index()
+    return groups.agg(seeds="size", value="median").reset_index()
+
+
+def _seeds(data: pd.DataFrame) -> str:
+    """How many seeds an arm's data are from, in words."""
+    counts = sorted(set(data.groupby("arm")["seeds"].max()))
+    seeds = "seed" if counts == [1] else "seeds"
+    return f"the {' or '.join(map(str, counts))} {seeds} of each arm that have diagnostics"

@@ -246,7 +246,9 @@ def title(figure: Figure, study: Study) -> None:
     figure.suptitle(heading(study), x=0.01, ha="left", color=ALERT if study.quick else INK)
 
 
-def caption(study: Study, name: str, marks: str, diverged: str = "") -> str:
+def caption(
+    study: Study, name: str, marks: str, diverged: str = "", *, intervals: bool = True
+) -> str:
     """What stands below a figure: marks, protocol, runs, seeds, interval and command.
 
     Args:
@@ -254,6 +256,7 @@ def caption(study: Study, name: str, marks: str, diverged: str = "") -> str:
         name: The figure's.
         marks: What lines, dots, bars and bands are.
         diverged: How diverged runs are marked, told only if there are any.
+        intervals: Whether the figure has any.
     """
     configuration = study.configuration
     seeds = Counter(len(records) for records in study.arms.values())
@@ -268,14 +271,16 @@ def caption(study: Study, name: str, marks: str, diverged: str = "") -> str:
     )
     if np.isnan(lowest_return(study)):
         text.append("No episode ended in any run.")
-    interval = (
-        f"Intervals: {CONFIDENCE_LEVEL:.0%} stratified bootstrap, {RESAMPLES:,} resamples of the "
-        "seeds"
-    )
-    if min(seeds) < MINIMUM_SEEDS:
-        interval += f"; none with fewer than {MINIMUM_SEEDS} seeds"
+    if intervals:
+        interval = (
+            f"Intervals: {CONFIDENCE_LEVEL:.0%} stratified bootstrap, {RESAMPLES:,} resamples of "
+            "the seeds"
+        )
+        if min(seeds) < MINIMUM_SEEDS:
+            interval += f"; none with fewer than {MINIMUM_SEEDS} seeds"
+        text.append(interval + ".")
     scale = " scale=quick" * study.quick
-    text += [interval + ".", command(f"study={study.name}{scale} name={name}")]
+    text.append(command(f"study={study.name}{scale} name={name}"))
     return " ".join(text)
 
 
