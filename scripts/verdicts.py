@@ -125,7 +125,7 @@ class Side:
 
     @property
     def tuned(self) -> Arm:
-        """Its runs at the setting chosen on the other half of the seeds."""
+        """Its runs at the setting chosen on the other seeds."""
         return tuned_arm(self.arms, self.name)
 
     @property
