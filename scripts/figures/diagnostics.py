@@ -10,8 +10,9 @@ from scripts.figures.plot import Plot, Size, caption, four_across, looks, panels
 from scripts.records import Study
 from scripts.statistics import Arm, arms_of
 
-FLOOR = 1e-12
-"""Smaller updates than this are drawn here, as a logarithmic axis has no 0."""
+FLOOR = 1e-8
+"""Smaller updates than this are drawn here: a logarithmic axis has no 0, and parameters of usual size
+in float32 hardly change by less."""
 
 
 def saturated_share(study: Study) -> Plot | None:
@@ -83,6 +84,8 @@ def update_size(study: Study) -> Plot | None:
         f"Lines: the policy's {len(tensors)} tensors, solid for weights and dotted for biases and "
         f"the rest, median over {_seeds(data)} of the root mean square of one update."
     )
+    if (data["value"] < FLOOR).any():
+        marks += f" What is smaller than {FLOOR:g}, or 0, is drawn there."
     text = caption(study, "update_size", marks, intervals=False)
     return Plot("update_size", "Size of each tensor's updates", text, data, draw)
 
