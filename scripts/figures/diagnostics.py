@@ -11,8 +11,8 @@ from scripts.records import Study
 from scripts.statistics import Arm, arms_of
 
 FLOOR = 1e-8
-"""Smaller updates than this are drawn here: a logarithmic axis has no 0, and parameters of usual size
-in float32 hardly change by less."""
+"""Smaller updates than this are drawn here: a logarithmic axis has no 0, and parameters of usual
+size in float32 hardly change by less."""
 
 
 def saturated_share(study: Study) -> Plot | None:
