@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -88,14 +88,19 @@ class Local:
 
     def launch(self, runs: Sequence[Run], workers: int | None) -> None:
         """Do the runs; one that another process is at work on is waited for."""
-        waiting = deque(runs)
+        waiting = list(runs)
         free = deque(self.places(runs, workers))
         running: list[tuple[Run, str | None, subprocess.Popen[bytes]]] = []
         try:
             while waiting or running:
-                while waiting and free:
-                    run, place = waiting.popleft(), free.popleft()
-                    running.append((run, place, start_process(run, place)))
+                for run in list(waiting):
+                    if not free:
+                        break
+                    with suppress(RunBusyError):  # another study's, or its process outlived one
+                        if run.announce():
+                            place = free.popleft()
+                            running.append((run, place, start_process(run, place)))
+                        waiting.remove(run)
                 time.sleep(0.1)
                 for task in list(running):
                     run, place, process = task
@@ -103,7 +108,7 @@ class Local:
                         continue
                     running.remove(task)
                     free.append(place)
-                    if code == BUSY:  # its process outlived another study's
+                    if code == BUSY:  # another process has just taken it
                         waiting.append(run)
                     elif code and not run.ended:
                         run.fail(f"its process ended with {end_of(run, code)}", "")
@@ -121,8 +126,6 @@ def needs_gpu(run: Run) -> bool:
 
 def start_process(run: Run, place: str | None) -> "subprocess.Popen[bytes]":
     """Start a run; what it prints goes to ``output.txt`` in its folder."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.report("running", 0)
     device = [f"device={place}"] if needs_gpu(run) else []
     command = [sys.executable, "-m", "experiments.train", *run.overrides, *device]
     with (run.folder / "output.txt").open("ab") as output:

@@ -135,6 +135,21 @@ class Run:
         except Timeout as error:
             raise RunBusyError(f"{self.folder}: another process is at work on it") from error
 
+    def announce(self) -> bool:
+        """Report the run as running before its process is started, which takes seconds.
+
+        Returns:
+            Whether there is something to do: not if the run has a record.
+
+        Raises:
+            RunBusyError: if another process is at work on it.
+        """
+        with self.lock():
+            if self.record is not None:
+                return False
+            self.report("running", 0)
+            return True
+
     def start(
         self,
         interrupted: dict[str, Any] | None = None,

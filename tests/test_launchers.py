@@ -6,6 +6,7 @@ What needs a real Slurm is in tests/slurm.
 import os
 import signal
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -65,6 +66,32 @@ def test_with_a_faked_count_of_gpus_no_run_starts_on_a_full_one(
     Local(runs_per_gpu=2).launch(runs(tmp_path, *["cuda"] * 9), workers=8)
     assert most == {"cuda:0": 2, "cuda:1": 2}
     assert not +busy
+
+
+def test_what_another_study_is_at_is_waited_for_and_what_it_finished_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished, busy, free = runs(tmp_path, *["cpu"] * 3)
+    finished.start()
+    finished.finish(None, {"steps": 500})
+    status = finished.status
+    started: list[Run] = []
+
+    class FakedProcess:
+        def __init__(self, run: Run, place: None) -> None:
+            started.append(run)
+
+        def poll(self) -> int:
+            lock.close()  # when the free run ends, so does what the other study was at
+            return 0
+
+    monkeypatch.setattr(launchers, "start_process", FakedProcess)
+    with ExitStack() as lock:
+        lock.enter_context(make_run(tmp_path, seed=1).lock())
+        Local().launch([finished, busy, free], workers=1)
+    assert started == [free, busy]
+    assert finished.status == status
+    assert free.status["status"] == "running"
 
 
 def test_the_gpu_of_a_run_is_no_part_of_its_identity(tmp_path: Path) -> None:
