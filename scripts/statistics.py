@@ -251,7 +251,8 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
     mean over all other seeds is taken, and its run with this seed counts; of arms that tie, the
     first is taken. The result has a run for each seed that all arms have, and may be used like any
     other arm: with all statistics and their intervals. Halves that choose for each other would do
-    as well, but the outcome then depends on which seeds are put together.
+    as well, but the outcome then depends on which seeds are put together. Where several arms are
+    about equal it leans to the low side: leaving out an arm's best run speaks against that arm.
 
     Its interval is that of the choices made; it does not hold the uncertainty of the choice. A
     nested bootstrap would, but it draws the same run for the choice and for the score, which brings
