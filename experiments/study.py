@@ -199,45 +199,57 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Look at the runs' folders once a second until the watch is left."""
-        shown, fraction = "", 0.0
+        shown = ""
         with self.progress:
             while True:
                 last = self.finished.wait(self.INTERVAL)
                 try:
-                    line, fraction = self.look()
+                    line, completed, total = self.look()
+                    self.progress.update(self.task, completed=completed, total=total)
                 except OSError as error:  # the disk is full, say: try again
                     line = f"{self.label}: {error}"
-                self.progress.update(
-                    self.task, description=line, completed=fraction * len(self.missing)
-                )
+                self.progress.update(self.task, description=line)
                 if self.progress.disable and line != shown:
                     shown = line
-                    print(f"{line}{self.time_left(fraction)}", flush=True)
+                    print(f"{line}{self.time_left()}", flush=True)
                 if last:
                     return
 
-    def look(self) -> tuple[str, float]:
-        """Publish what is new; returns the study's line and the share of the steps that is done."""
+    def look(self) -> tuple[str, float, float]:
+        """Publish what is new.
+
+        Returns:
+            The study's line; of its work, in runs, what is done and what there is in all, neither
+            with what runs had done before they were resumed.
+        """
         self.unpublished = [member for member in self.unpublished if not member.publish()]
-        # A status from before this study began is that of an interrupted run.
-        statuses = [member.run.status for member in self.unpublished]
-        statuses = [status for status in statuses if status.get("updated", "") >= self.began]
+        earlier = sum(
+            status["first_step"] / status["total_steps"] for status in self.statuses(self.missing)
+        )
+        statuses = self.statuses(self.unpublished)
         count = Counter(status["status"] for status in statuses)
         steps = sum(status["step"] / status["total_steps"] for status in statuses)
+        ended = len(self.missing) - len(self.unpublished)
         done = self.total - len(self.unpublished)
         pending = f", {count['pending']} pending" if count["pending"] else ""
         line = (
             f"{self.label}: {done} of {self.total} runs done, {count['running']} running{pending}, "
             f"{count['failed']} failed"
         )
-        return line, (len(self.missing) - len(self.unpublished) + steps) / len(self.missing)
+        return line, ended + steps - earlier, len(self.missing) - earlier
 
-    def time_left(self, fraction: float) -> str:
+    def statuses(self, members: list[Member]) -> list[dict[str, Any]]:
+        """Those that have been written since the study began; an older one is of no run of now."""
+        statuses = [member.run.status for member in members]
+        return [status for status in statuses if status.get("updated", "") >= self.began]
+
+    def time_left(self) -> str:
         """The time left at the pace so far, for a plain line."""
-        elapsed = self.progress.tasks[self.task].elapsed
-        if not elapsed or elapsed < self.WARM_UP or not 0 < fraction < 1:
+        task = self.progress.tasks[self.task]
+        elapsed = task.elapsed or 0.0
+        if elapsed < self.WARM_UP or task.completed <= 0 or not task.remaining:
             return ""
-        left = timedelta(seconds=round(elapsed * (1 - fraction) / fraction))
+        left = timedelta(seconds=round(elapsed * task.remaining / task.completed))
         return f", about {left} left"
 
     def __enter__(self) -> "Watch":

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
 from experiments.run import write_json
-from experiments.study import StudyRunConfig, members, recorded, run_study
+from experiments.study import StudyRunConfig, Watch, members, recorded, run_study
 
 ROOT = Path(__file__).parents[1]
 PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
@@ -153,6 +153,28 @@ def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
 def test_the_committed_records_are_those_of_the_study() -> None:
     found = members(composed("study=dqn"))
     assert sum(member.published for member in found) == len(list(found[0].record.parent.iterdir()))
+
+
+def test_the_time_left_counts_from_the_resumption(tmp_path: Path) -> None:
+    resumed, new, *_ = missing = members(
+        composed("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs")
+    )[:4]
+    watch = Watch("dqn", 4, missing)
+    total_steps = resumed.run.config.total_steps
+    resumed.run.first_step = total_steps // 2
+    resumed.run.report("running", total_steps * 3 // 4)
+    new.run.report("running", total_steps // 4)
+    line, completed, total = watch.look()
+    assert line == "dqn: 0 of 4 runs done, 2 running, 0 failed"
+    assert (completed, total) == (0.5, 3.5)
+
+    resumed.run.report("completed", total_steps)
+    record = {"schema_version": 1, "identity": resumed.run.identity}
+    write_json(resumed.run.folder / "record.json", record)
+    line, completed, total = watch.look()
+    assert line == "dqn: 1 of 4 runs done, 1 running, 0 failed"
+    assert (completed, total) == (0.75, 3.5)
+    assert resumed.published
 
 
 @pytest.mark.parametrize(
