@@ -223,10 +223,12 @@ class Watch(threading.Thread):
             with what runs had done before they were resumed.
         """
         self.unpublished = [member for member in self.unpublished if not member.publish()]
-        earlier = sum(
-            status["first_step"] / status["total_steps"] for status in self.statuses(self.missing)
-        )
-        statuses = self.statuses(self.unpublished)
+        unpublished = {member.record for member in self.unpublished}
+        # A status from before this study began is that of an interrupted run.
+        found = [(member.record, member.run.status) for member in self.missing]
+        found = [pair for pair in found if pair[1].get("updated", "") >= self.began]
+        earlier = sum(status["first_step"] / status["total_steps"] for _, status in found)
+        statuses = [status for record, status in found if record in unpublished]
         count = Counter(status["status"] for status in statuses)
         steps = sum(status["step"] / status["total_steps"] for status in statuses)
         ended = len(self.missing) - len(self.unpublished)
@@ -237,11 +239,6 @@ class Watch(threading.Thread):
             f"{count['failed']} failed"
         )
         return line, ended + steps - earlier, len(self.missing) - earlier
-
-    def statuses(self, members: list[Member]) -> list[dict[str, Any]]:
-        """Those that have been written since the study began; an older one is of no run of now."""
-        statuses = [member.run.status for member in members]
-        return [status for status in statuses if status.get("updated", "") >= self.began]
 
     def time_left(self) -> str:
         """The time left at the pace so far, for a plain line."""
