@@ -306,6 +306,10 @@ class Heartbeat(BaseCallback):
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
+    def _on_training_start(self) -> None:
+        self.first_step = self.num_timesteps  # what was done before an interruption has no part
+        self.progress.reset(self.task, completed=self.first_step)
+
     def _on_step(self) -> bool:
         now = time.monotonic()
         if now >= self.next_report:
@@ -320,5 +324,5 @@ class Heartbeat(BaseCallback):
         """Report the step and redraw the bar."""
         self.report(self.num_timesteps)
         elapsed = self.progress.tasks[self.task].elapsed or math.inf
-        rate = self.num_timesteps / elapsed
+        rate = (self.num_timesteps - self.first_step) / elapsed
         self.progress.update(self.task, completed=self.num_timesteps, rate=rate)

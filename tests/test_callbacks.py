@@ -17,6 +17,7 @@ from experiments.callbacks import (
     DivergenceGuard,
     EpisodeCurve,
     Evaluation,
+    Heartbeat,
 )
 from experiments.config import EnvironmentConfig
 from experiments.environments import make_vector
@@ -148,3 +149,20 @@ def test_the_guard_sees_an_action_or_a_reward_that_is_not_finite(name: str) -> N
     guard.model = SimpleNamespace(num_timesteps=7)  # type: ignore[assignment]
     with pytest.raises(DivergedError, match=f"{name} are not finite"):
         guard._on_step()
+
+
+def test_the_bar_s_rate_leaves_out_what_was_done_before_an_interruption() -> None:
+    model: Any = SimpleNamespace(num_timesteps=400)
+    steps: list[int] = []
+    heartbeat = Heartbeat(1000, steps.append, bar=False)
+    heartbeat.init_callback(model)
+    heartbeat.on_training_start({}, {})
+    [task] = heartbeat.progress.tasks
+    assert task.completed == 400
+    heartbeat.num_timesteps = 410
+    heartbeat.progress.stop_task(task.id)  # holds the clock
+    assert task.elapsed is not None
+    heartbeat.show()
+    assert steps == [410]
+    assert task.completed == 410
+    assert task.fields["rate"] * task.elapsed == pytest.approx(10)
