@@ -5,6 +5,7 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -274,18 +275,24 @@ def non_finite_parameter(model: BaseAlgorithm) -> str | None:
 
 
 class Heartbeat(BaseCallback):
-    """Reports the step every few seconds, and draws a progress bar on a terminal.
+    """Reports the step every few seconds, and shows it by a progress bar or a line a minute.
 
     Args:
+        label: what a line calls the run.
         total_steps: length of the run in environment steps.
         report: called with the current step at most every ``INTERVAL`` seconds.
-        bar: whether to draw the bar.
+        bar: whether to draw a bar, as on a terminal, instead of printing lines.
     """
 
     INTERVAL = 2.0
+    LINE_INTERVAL = 60.0
 
-    def __init__(self, total_steps: int, report: Callable[[int], None], bar: bool) -> None:
+    def __init__(
+        self, label: str, total_steps: int, report: Callable[[int], None], bar: bool
+    ) -> None:
         super().__init__()
+        self.label = label
+        self.total_steps = total_steps
         self.report = report
         self.next_report = 0.0
         self.progress = Progress(
@@ -309,12 +316,16 @@ class Heartbeat(BaseCallback):
     def _on_training_start(self) -> None:
         self.first_step = self.num_timesteps  # what was done before an interruption has no part
         self.progress.reset(self.task, completed=self.first_step)
+        self.next_line = time.monotonic() + self.LINE_INTERVAL
 
     def _on_step(self) -> bool:
         now = time.monotonic()
         if now >= self.next_report:
             self.next_report = now + self.INTERVAL
             self.show()
+            if self.progress.disable and now >= self.next_line:
+                self.next_line = now + self.LINE_INTERVAL
+                print(self.line(), flush=True)
         return True
 
     def _on_training_end(self) -> None:
@@ -326,3 +337,14 @@ class Heartbeat(BaseCallback):
         elapsed = self.progress.tasks[self.task].elapsed or math.inf
         rate = (self.num_timesteps - self.first_step) / elapsed
         self.progress.update(self.task, completed=self.num_timesteps, rate=rate)
+
+    def line(self) -> str:
+        """What the bar shows, in one line."""
+        task = self.progress.tasks[self.task]
+        rate = task.fields["rate"]
+        remaining = max(self.total_steps - task.completed, 0)  # PPO goes on to the end of a rollout
+        left = timedelta(seconds=round(remaining / rate))
+        return (
+            f"{self.label}: {task.completed:,} of {self.total_steps:,} steps, {rate:,.0f} steps/s, "
+            f"about {left} left"
+        )

@@ -6,6 +6,7 @@ python -m experiments.study study=ppo scale=quick [launcher=slurm]
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -168,7 +169,8 @@ def members(config: StudyRunConfig) -> list[Member]:
 class Watch(threading.Thread):
     """Publishes records as runs finish, and shows one line for the study.
 
-    On a terminal the line is redrawn; elsewhere it is printed when a run has started or ended.
+    On a terminal the line is redrawn; elsewhere it is printed when a run has started or ended, and
+    once a minute.
 
     Args:
         label: what to call the study.
@@ -177,6 +179,7 @@ class Watch(threading.Thread):
     """
 
     INTERVAL = 1.0
+    LINE_INTERVAL = 60.0
     WARM_UP = 15.0  # seconds before a pace means anything
 
     def __init__(self, label: str, total: int, missing: list[Member]) -> None:
@@ -199,7 +202,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Look at the runs' folders once a second until the watch is left."""
-        shown = ""
+        shown, next_line = "", 0.0
         with self.progress:
             while True:
                 last = self.finished.wait(self.INTERVAL)
@@ -209,8 +212,9 @@ class Watch(threading.Thread):
                 except OSError as error:  # the disk is full, say: try again
                     line = f"{self.label}: {error}"
                 self.progress.update(self.task, description=line)
-                if self.progress.disable and line != shown:
-                    shown = line
+                now = time.monotonic()
+                if self.progress.disable and (line != shown or now >= next_line):
+                    shown, next_line = line, now + self.LINE_INTERVAL
                     print(f"{line}{self.time_left()}", flush=True)
                 if last:
                     return

@@ -37,7 +37,7 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
 
     Args:
         run: the run; its folder is made here, after all settings have been accepted.
-        bar: whether to draw a progress bar.
+        bar: whether to draw a progress bar instead of printing a line a minute.
 
     Returns:
         The record.
@@ -69,7 +69,9 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
             run.start(earlier["provenance"], resumption)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
-        heartbeat = Heartbeat(config.total_steps, lambda step: run.report("running", step), bar)
+        heartbeat = Heartbeat(
+            str(run.folder), config.total_steps, lambda step: run.report("running", step), bar
+        )
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
         checkpoint = Checkpoint(
             save,

@@ -151,18 +151,25 @@ def test_the_guard_sees_an_action_or_a_reward_that_is_not_finite(name: str) -> N
         guard._on_step()
 
 
-def test_the_bar_s_rate_leaves_out_what_was_done_before_an_interruption() -> None:
+def test_the_rate_leaves_out_what_was_done_before_an_interruption(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model: Any = SimpleNamespace(num_timesteps=400)
     steps: list[int] = []
-    heartbeat = Heartbeat(1000, steps.append, bar=False)
+    heartbeat = Heartbeat("runs/dqn", 1000, steps.append, bar=False)
     heartbeat.init_callback(model)
     heartbeat.on_training_start({}, {})
     [task] = heartbeat.progress.tasks
     assert task.completed == 400
-    heartbeat.num_timesteps = 410
-    heartbeat.progress.stop_task(task.id)  # holds the clock
-    assert task.elapsed is not None
-    heartbeat.show()
+    task.start_time, task.stop_time = 0.0, 2.0  # holds the clock
+    model.num_timesteps = 410
+    heartbeat.on_step()
     assert steps == [410]
-    assert task.completed == 410
-    assert task.fields["rate"] * task.elapsed == pytest.approx(10)
+    assert (task.completed, task.fields["rate"]) == (410, 5.0)
+    assert capsys.readouterr().out == ""
+
+    heartbeat.next_report = heartbeat.next_line = 0.0  # a minute later
+    heartbeat.on_step()
+    line = "runs/dqn: 410 of 1,000 steps, 5 steps/s, about 0:01:58 left\n"
+    assert capsys.readouterr().out == line
+    assert heartbeat.next_line > 0.0

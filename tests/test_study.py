@@ -177,6 +177,22 @@ def test_the_time_left_counts_from_the_resumption(tmp_path: Path) -> None:
     assert resumed.published
 
 
+@pytest.mark.parametrize(("minutes", "printed"), [(0.0, 3), (1.0, 1)])
+def test_off_a_terminal_a_line_that_stays_is_printed_once_a_minute(
+    minutes: float,
+    printed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    watch = Watch("dqn", 4, [])
+    monkeypatch.setattr(watch, "LINE_INTERVAL", 60 * minutes)
+    monkeypatch.setattr(watch, "look", lambda: ("dqn: 2 running", 0.0, 4.0))
+    ends = iter([False, False, True])
+    monkeypatch.setattr(watch.finished, "wait", lambda seconds: next(ends))
+    watch.run()
+    assert capsys.readouterr().out == "dqn: 2 running\n" * printed
+
+
 @pytest.mark.parametrize(
     "change",
     [{"schema_version": 0}, {"identity": "0123456789ab"}],
