@@ -64,7 +64,8 @@ def run_status(folder: Path, now: datetime) -> RunStatus | None:
     rate = (step - status["first_step"]) / seconds if seconds > 0 else None
     if state == "running" and now - updated > timedelta(seconds=STALLED_SECONDS):
         state = "stalled"
-    left = (total - step) / rate if state == "running" and rate else None
+    remaining = max(total - step, 0)  # PPO goes on to the end of a rollout
+    left = remaining / rate if state == "running" and rate else None
     return RunStatus(folder.name, state, step, total, rate, left, status["reason"])
 
 

@@ -37,6 +37,13 @@ def test_pace_and_time_left_count_from_the_resumption(tmp_path: Path) -> None:
     assert status.study == "dqn-CartPole-v1"
 
 
+def test_no_time_is_left_beyond_the_last_step(tmp_path: Path) -> None:
+    run = started(tmp_path, 0)
+    status = run_status(run.folder, at(run, step=1024, seconds=10))
+    assert status is not None
+    assert (status.state, status.seconds_left) == ("running", 0.0)
+
+
 def test_a_run_without_a_heartbeat_is_stalled(tmp_path: Path) -> None:
     run = started(tmp_path, 0)
     now = at(run, step=600, seconds=10)
