@@ -4,8 +4,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
 from alphagrad.sb3 import UpdateDiagnostics, optimizers
+from experiments.run import Run
+from experiments.status import run_status, unfinished_line
 
 CURVE_CELLS = 200
 DIAGNOSTICS_POINTS = 20
@@ -278,22 +279,16 @@ class Heartbeat(BaseCallback):
     """Reports the step every few seconds, and shows it by a progress bar or a line a minute.
 
     Args:
-        label: what a line calls the run.
-        total_steps: length of the run in environment steps.
-        report: called with the current step at most every ``INTERVAL`` seconds.
+        run: whose step it is.
         bar: whether to draw a bar, as on a terminal, instead of printing lines.
     """
 
     INTERVAL = 2.0
     LINE_INTERVAL = 60.0
 
-    def __init__(
-        self, label: str, total_steps: int, report: Callable[[int], None], bar: bool
-    ) -> None:
+    def __init__(self, run: Run, bar: bool) -> None:
         super().__init__()
-        self.label = label
-        self.total_steps = total_steps
-        self.report = report
+        self.run = run
         self.next_report = 0.0
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -304,7 +299,7 @@ class Heartbeat(BaseCallback):
             TimeRemainingColumn(),
             disable=not bar,
         )
-        self.task = self.progress.add_task("training", total=total_steps, rate=0.0)
+        self.task = self.progress.add_task("training", total=run.config.total_steps, rate=0.0)
 
     def __enter__(self) -> "Heartbeat":
         self.progress.start()
@@ -325,7 +320,9 @@ class Heartbeat(BaseCallback):
             self.show()
             if self.progress.disable and now >= self.next_line:
                 self.next_line = now + self.LINE_INTERVAL
-                print(self.line(), flush=True)
+                status = run_status(self.run.folder, datetime.now(UTC))
+                assert status is not None
+                print(unfinished_line(status), flush=True)
         return True
 
     def _on_training_end(self) -> None:
@@ -333,18 +330,7 @@ class Heartbeat(BaseCallback):
 
     def show(self) -> None:
         """Report the step and redraw the bar."""
-        self.report(self.num_timesteps)
+        self.run.report("running", self.num_timesteps)
         elapsed = self.progress.tasks[self.task].elapsed or math.inf
         rate = (self.num_timesteps - self.first_step) / elapsed
         self.progress.update(self.task, completed=self.num_timesteps, rate=rate)
-
-    def line(self) -> str:
-        """What the bar shows, in one line."""
-        task = self.progress.tasks[self.task]
-        rate = task.fields["rate"]
-        remaining = max(self.total_steps - task.completed, 0)  # PPO goes on to the end of a rollout
-        left = timedelta(seconds=round(remaining / rate))
-        return (
-            f"{self.label}: {task.completed:,} of {self.total_steps:,} steps, {rate:,.0f} steps/s, "
-            f"about {left} left"
-        )

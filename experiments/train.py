@@ -69,9 +69,7 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
             run.start(earlier["provenance"], resumption)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
-        heartbeat = Heartbeat(
-            str(run.folder), config.total_steps, lambda step: run.report("running", step), bar
-        )
+        heartbeat = Heartbeat(run, bar)
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
         checkpoint = Checkpoint(
             save,

@@ -1,5 +1,7 @@
 """The return curve, evaluation and the divergence guard on models that really train."""
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import A2C, DQN
+from test_run import make_run
 
 from alphagrad.sb3 import UpdateDiagnostics, policy_kwargs
 from experiments.callbacks import (
@@ -152,11 +155,12 @@ def test_the_guard_sees_an_action_or_a_reward_that_is_not_finite(name: str) -> N
 
 
 def test_the_rate_leaves_out_what_was_done_before_an_interruption(
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model: Any = SimpleNamespace(num_timesteps=400)
-    steps: list[int] = []
-    heartbeat = Heartbeat("runs/dqn", 1000, steps.append, bar=False)
+    run = make_run(tmp_path, total_steps=1000)
+    run.first_step = 400
+    heartbeat = Heartbeat(run, bar=False)
     heartbeat.init_callback(model)
     heartbeat.on_training_start({}, {})
     [task] = heartbeat.progress.tasks
@@ -164,12 +168,14 @@ def test_the_rate_leaves_out_what_was_done_before_an_interruption(
     task.start_time, task.stop_time = 0.0, 2.0  # holds the clock
     model.num_timesteps = 410
     heartbeat.on_step()
-    assert steps == [410]
+    assert run.status["step"] == 410
     assert (task.completed, task.fields["rate"]) == (410, 5.0)
     assert capsys.readouterr().out == ""
 
+    run.started = (datetime.now(UTC) - timedelta(seconds=60)).isoformat()
     heartbeat.next_report = heartbeat.next_line = 0.0  # a minute later
+    model.num_timesteps = 1000
     heartbeat.on_step()
-    line = "runs/dqn: 410 of 1,000 steps, 5 steps/s, about 0:01:58 left\n"
+    line = f"{run.folder.name}: running at 1,000 of 1,000 steps, 10 steps/s, 0:00:00 left\n"
     assert capsys.readouterr().out == line
     assert heartbeat.next_line > 0.0
