@@ -75,7 +75,7 @@ def check_environment_id(environment_id: str) -> str:
         hint = (
             f"did you mean {', '.join(near)}?"
             if near
-            else "python -c 'import gymnasium; " + ("gymnasium.pprint_registry()' lists them")
+            else "python -c 'import gymnasium; gymnasium.pprint_registry()' lists them"
         )
         raise ValueError(f"not a registered Gymnasium environment; {hint}") from error
     return environment_id
