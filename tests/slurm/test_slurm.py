@@ -80,18 +80,19 @@ def process_of(task: str) -> int:
     raise AssertionError(f"no process of task {task}")
 
 
-def requeue_at_once(process: "subprocess.Popen[str]") -> None:
-    """Slurm holds what was requeued for two minutes; release it, with time enough to finish."""
+def requeue_soon(process: "subprocess.Popen[str]") -> None:
+    """Slurm holds what was requeued for two minutes; release it, with time enough to finish.
+
+    Not in the second in which it was requeued: slurmd would take it for the revoked task, and Slurm
+    call it failed.
+    """
+    released: set[str] = set()
     while process.poll() is None:
-        for task in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i %r").splitlines():
-            if task.endswith("BeginTime"):
-                slurm(
-                    "scontrol",
-                    "update",
-                    f"JobId={task.split()[0]}",
-                    "StartTime=now",
-                    "TimeLimit=60",
-                )
+        for line in slurm("squeue", "--me", "--array", "-h", "-tPD", "-o%i %r").splitlines():
+            task, reason = line.split(maxsplit=1)
+            if reason == "BeginTime" and task not in released:
+                slurm("scontrol", "update", f"JobId={task}", "StartTime=now+2", "TimeLimit=60")
+                released.add(task)
         time.sleep(1)
 
 
@@ -154,7 +155,7 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
     (tmp_path / "fast").touch()
     command = json.loads((run / "provenance.json").read_text())["command"]
     alone = start(tmp_path, "train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
-    requeue_at_once(process)
+    requeue_soon(process)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "1 of 1 runs done, 0 running, 0 failed" in output
@@ -199,7 +200,7 @@ def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     )
     wait_until(lambda: all(status(path.parent)[0] == "pending" for path in runs))
     (tmp_path / "fast").touch()
-    requeue_at_once(process)
+    requeue_soon(process)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     resumed = [record["provenance"]["resumed"] for record in records(tmp_path)]
