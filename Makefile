@@ -60,7 +60,7 @@ reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
 	$(RUN) -m scripts.tables study=$* scale=$(SCALE)
 
 status: setup ## Watch all runs: done, running with time left, stalled, diverged, failed
-	$(RUN) -m experiments.status
+	$(RUN) -m experiments.runs.status
 
 plots: setup ## Redraw every table and figure from the records under results/
 	$(RUN) -m scripts.tables
@@ -73,7 +73,7 @@ report: setup ## Write results/report.html and results/README.md, with all table
 	$(RUN) -m scripts.report
 
 dashboard: setup ## With a wandb key: save the workspace, print its address; without: see the runs here
-	$(RUN) -m experiments.dashboard
+	$(RUN) -m experiments.views.dashboard
 
 wandb-sync: setup ## Upload to wandb what was logged without a key or a network
 	WANDB_DIR=runs $(VENV)/bin/wandb sync --yes
@@ -84,7 +84,7 @@ tensorboard: setup ## Serve the runs that were made with tracking=tensorboard or
 video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then draw results/video
 	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=adam $(VIDEO)
 	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 $(VIDEO)
-	$(RUN) -m experiments.watch runs/video/ppo-* --output results/video/halfcheetah.gif \
+	$(RUN) -m experiments.views.video runs/video/ppo-* --output results/video/halfcheetah.gif \
 	--size 240 --first 100 --last 180
 
 benchmark: benchmark-optimizer benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores

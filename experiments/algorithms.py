@@ -16,12 +16,12 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 
 from alphagrad.sb3 import policy_kwargs
-from experiments.config import TrainConfig, arguments, resolve_device
 
 # A run's identity has these classes here.
-from experiments.dqn import CleanRLDQN as CleanRLDQN
-from experiments.ppo import CleanRLPPO as CleanRLPPO
-from experiments.td3 import CleanRLTD3 as CleanRLTD3
+from experiments.agents.dqn import CleanRLDQN as CleanRLDQN
+from experiments.agents.ppo import CleanRLPPO as CleanRLPPO
+from experiments.agents.td3 import CleanRLTD3 as CleanRLTD3
+from experiments.config import TrainConfig, arguments, resolve_device
 
 # A NaN must reach the divergence guard, not raise in a distribution's constructor.
 Distribution.set_default_validate_args(False)

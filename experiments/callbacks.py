@@ -24,8 +24,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.optim import Optimizer
 
 from alphagrad.sb3 import UpdateDiagnostics, optimizers
-from experiments.run import Run
-from experiments.status import run_status, unfinished_line
+from experiments.runs.run import Run
+from experiments.runs.status import run_status, unfinished_line
 
 CURVE_CELLS = 200
 DIAGNOSTICS_POINTS = 20

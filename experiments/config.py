@@ -173,7 +173,7 @@ class TrainConfig:
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
-        keep_model: leave the final model in the run's folder, for ``experiments.watch``.
+        keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
 

@@ -28,9 +28,9 @@ from experiments.config import (
     typed,
     validate,
 )
-from experiments.launchers import make_launcher
-from experiments.run import Run, write_json
-from experiments.slurm import SlurmError
+from experiments.launch.launchers import make_launcher
+from experiments.launch.slurm import SlurmError
+from experiments.runs.run import Run, write_json
 
 
 @dataclass

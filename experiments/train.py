@@ -22,12 +22,12 @@ from submitit import SlurmJob
 from submitit.core.utils import UncompletedJobError
 
 from experiments.callbacks import Heartbeat
-from experiments.checkpoints import Checkpoint, CheckpointFolder
 from experiments.config import ConfigurationError, exit_on_mistake, require_device, validate
-from experiments.run import Run, RunBusyError
-from experiments.slurm import QueueWatcher
-from experiments.tracking import Trackers
+from experiments.launch.slurm import QueueWatcher
+from experiments.runs.checkpoints import Checkpoint, CheckpointFolder
+from experiments.runs.run import Run, RunBusyError
 from experiments.training import Training
+from experiments.views.tracking import Trackers
 
 BUSY = os.EX_TEMPFAIL
 

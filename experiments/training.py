@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from alphagrad.sb3 import optimizers
-from experiments import algorithms, environments, snapshot
+from experiments import algorithms, environments
 from experiments.callbacks import (
     Diagnostics,
     DivergedError,
@@ -21,6 +21,7 @@ from experiments.callbacks import (
     non_finite_parameter,
 )
 from experiments.config import ConfigurationError, TrainConfig
+from experiments.runs import snapshot
 
 MODEL = "model.zip"
 STATISTICS = "normalization.npz"

@@ -313,7 +313,7 @@ def theory_checks(records: list[Theory]) -> tuple[Check, ...]:
     )
     exceeded = sum(record.summary.smoothness_exceeded for record in records)
     slopes = [row.slope for row in series if row.slope is not None]
-    none = "A record of `python -m experiments.theory`."
+    none = "A record of `python -m experiments.convergence`."
     numbers = [Number(f"cases below the bound, of {len(cases):,}", below)]
     if slopes:
         numbers += [

@@ -1,7 +1,7 @@
-"""Loads the records of ``python -m experiments.theory``.
+"""Loads the records of ``python -m experiments.convergence``.
 
-``experiments/theory.py`` documents their fields. Only those that the analysis reads are declared
-here; the others are ignored.
+``experiments/convergence/__main__.py`` documents their fields. Only those that the analysis reads
+are declared here; the others are ignored.
 """
 
 from pathlib import Path

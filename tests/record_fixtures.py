@@ -82,7 +82,7 @@ def write_records(folder: Path, *records: dict[str, Any]) -> Path:
 
 
 def make_theory(**series: Any) -> dict[str, Any]:
-    """A record of ``experiments/theory.py`` with one case, which is below its bound."""
+    """A record of `experiments.convergence` with one case, which is below its bound."""
     row = {
         "function": "well",
         "step": "1/sqrt(T)",
@@ -100,5 +100,5 @@ def make_theory(**series: Any) -> dict[str, Any]:
         "summary": summary | {"counterexamples_stay": True},
         "series": [row | series],
         "counterexamples": [{"alpha": 0.1, "steps": [10], "constant": [0.05], "shrinking": [0.01]}],
-        "provenance": {"command": "python -m experiments.theory", "finished": "2025-01-01"},
+        "provenance": {"command": "python -m experiments.convergence", "finished": "2025-01-01"},
     }

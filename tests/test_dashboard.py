@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments import dashboard, tracking
+from experiments.views import dashboard, tracking
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,7 +37,7 @@ def test_the_workspace() -> None:
 
 def test_without_a_key_and_without_runs_one_line_says_so(tmp_path: Path) -> None:
     environment = os.environ | {"WANDB_MODE": "online", "NETRC": str(tmp_path / "none")}
-    command = [sys.executable, "-m", "experiments.dashboard", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "experiments.views.dashboard", "--runs", str(tmp_path)]
     outcome = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -8,8 +8,8 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from experiments.agents.dqn import CleanRLDQN
 from experiments.config import EnvironmentConfig
-from experiments.dqn import CleanRLDQN
 from experiments.environments import make, make_evaluation, make_vector
 
 NORMALIZED = EnvironmentConfig(id="HalfCheetah-v4", normalize=True, time_limit_is_terminal=True)

@@ -15,11 +15,11 @@ import pytest
 import torch
 from test_run import make_run
 
-from experiments import launchers, slurm
-from experiments.checkpoints import Checkpoint
 from experiments.config import ConfigurationError
-from experiments.launchers import Local, Slurm, make_launcher
-from experiments.run import Run
+from experiments.launch import launchers, slurm
+from experiments.launch.launchers import Local, Slurm, make_launcher
+from experiments.runs.checkpoints import Checkpoint
+from experiments.runs.run import Run
 
 
 def runs(folder: Path, *devices: str) -> list[Run]:
@@ -131,7 +131,7 @@ def test_slurm_is_refused_where_there_is_none(
     ],
 )
 def test_settings_are_checked(setting: dict[str, Any], words: str) -> None:
-    target = {"_target_": "experiments.launchers.Slurm", "name": "slurm"}
+    target = {"_target_": "experiments.launch.launchers.Slurm", "name": "slurm"}
     with pytest.raises(ConfigurationError, match=words):
         make_launcher(target | setting)
 

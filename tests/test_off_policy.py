@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from experiments import algorithms
-from experiments.mlp import Mlp
+from experiments.agents.mlp import Mlp
 
 DQN = ["protocol=dqn_cartpole", "algorithm.learning_starts=500"]
 TD3 = ["protocol=td3_hopper", "algorithm.learning_starts=300"]

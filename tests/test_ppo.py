@@ -10,8 +10,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from experiments import algorithms
-from experiments.gaussian_mlp import GaussianMlp
-from experiments.ppo import CleanRLPPO
+from experiments.agents.gaussian_mlp import GaussianMlp
+from experiments.agents.ppo import CleanRLPPO
 
 
 def minibatch(model: CleanRLPPO) -> RolloutBufferSamples:

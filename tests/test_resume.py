@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.checkpoints import CheckpointFolder
+from experiments.runs.checkpoints import CheckpointFolder
 
 ROOT = Path(__file__).parents[1]
 RUNS = {

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from experiments.config import EnvironmentConfig, TrainConfig
-from experiments.run import Run, RunBusyError, read_json, write_json, write_text
+from experiments.runs.run import Run, RunBusyError, read_json, write_json, write_text
 
 
 def make_run(folder: Path, **changes: Any) -> Run:
@@ -84,7 +84,7 @@ def test_a_failure_keeps_step_reason_and_traceback_until_the_next_start(tmp_path
 
 def test_a_run_is_locked_by_one_process_and_free_when_that_dies(tmp_path: Path) -> None:
     code = (
-        "import sys, experiments.run, tests.test_run as t; from pathlib import Path\n"
+        "import sys, experiments.runs.run, tests.test_run as t; from pathlib import Path\n"
         "with t.make_run(Path(sys.argv[1])).lock(): print('locked', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

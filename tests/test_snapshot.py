@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from stable_baselines3 import PPO
 
-from experiments import snapshot
 from experiments.config import EnvironmentConfig
 from experiments.environments import make_vector
+from experiments.runs import snapshot
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 matrices = arrays(st.sampled_from(["float64", "float32", "int64", "bool", "uint8"]), (2, 3))

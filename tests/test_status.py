@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_run import make_run
 
-from experiments.run import Run
-from experiments.status import main, run_status
+from experiments.runs.run import Run
+from experiments.runs.status import main, run_status
 
 
 def started(folder: Path, seed: int) -> Run:

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
-from experiments.run import write_json
+from experiments.runs.run import write_json
 from experiments.study import StudyRunConfig, Watch, members, recorded, run_study
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.config import TrackingConfig
-from experiments.tracking import Trackers
+from experiments.views.tracking import Trackers
 from tests.test_run import make_run
 
 ROOT = Path(__file__).parents[1]

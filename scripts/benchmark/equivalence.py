@@ -22,9 +22,9 @@ from hydra import compose, initialize_config_dir
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
 from experiments import algorithms
+from experiments.agents.mlp import Mlp
 from experiments.config import TrainConfig, exit_on_mistake, validate
-from experiments.mlp import Mlp
-from experiments.run import REPOSITORY, write_text
+from experiments.runs.run import REPOSITORY, write_text
 from experiments.training import Training
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "equivalence.csv"

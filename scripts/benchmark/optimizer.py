@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Muon, Optimizer
 
 from alphagrad import AlphaGrad, kernel
-from experiments.run import REPOSITORY, provenance
+from experiments.runs.run import REPOSITORY, provenance
 from scripts.figures.plot import STYLE
 
 RESULTS = REPOSITORY / "results" / "benchmark"

@@ -35,7 +35,7 @@ from torch.distributions import Distribution
 
 from alphagrad.sb3 import policy_kwargs
 from experiments.config import TrainConfig, arguments, exit_on_mistake, validate
-from experiments.run import REPOSITORY, provenance, write_text
+from experiments.runs.run import REPOSITORY, provenance, write_text
 from experiments.training import Training
 
 CHUNKS = 15

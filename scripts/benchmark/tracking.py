@@ -25,9 +25,9 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from experiments.config import exit_on_mistake, validate
-from experiments.run import REPOSITORY, Run, provenance, write_text
-from experiments.tracking import Trackers
+from experiments.runs.run import REPOSITORY, Run, provenance, write_text
 from experiments.train import train
+from experiments.views.tracking import Trackers
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "tracking.csv"
 

@@ -33,8 +33,8 @@ from experiments.config import (
     require_device,
     resolve_device,
 )
-from experiments.run import REPOSITORY, Run, RunBusyError, read_json, write_json
-from experiments.slurm import ENDED, INTERVAL, Queue, SlurmError, slurm, task_states
+from experiments.launch.slurm import ENDED, INTERVAL, Queue, SlurmError, slurm, task_states
+from experiments.runs.run import REPOSITORY, Run, RunBusyError, read_json, write_json
 from experiments.train import BUSY, execute
 
 

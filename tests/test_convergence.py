@@ -233,20 +233,20 @@ def test_an_unbiased_gradient_may_lead_uphill() -> None:
 
 
 def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.theory", f"results={folder}", *overrides]
+    command = [sys.executable, "-m", "experiments.convergence", f"results={folder}", *overrides]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
     done = run(tmp_path, "tensors=[[3],[1,2]]", "alphas=[1]", "steps=[10,30]")
     assert done.returncode == 0, done.stderr
-    assert "theory: network" in done.stdout
+    assert "convergence: network" in done.stdout
     [path] = (tmp_path / "theory").iterdir()
     record: dict[str, Any] = json.loads(path.read_text())
     assert record["status"] == "completed"
     assert path.name == f"{record['identity']}.json"
     assert record["configuration"]["alphas"] == [1.0]
-    assert record["provenance"]["command"].startswith("python -m experiments.theory results=")
+    assert record["provenance"]["command"].startswith("python -m experiments.convergence results=")
     assert {"started", "finished", "git", "versions", "cpu"} <= set(record["provenance"])
 
     # Three functions, two splits, two eps, two kinds of steps; the network; two horizons each.

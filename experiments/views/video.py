@@ -1,6 +1,6 @@
 """Videos of finished runs: their policies, side by side, with labels and returns.
 
-python -m experiments.watch RUN [RUN...] [--output FILE.mp4|FILE.gif]
+python -m experiments.views.video RUN [RUN...] [--output FILE.mp4|FILE.gif]
 
 A RUN is a folder below ``runs`` that was made with ``keep_model=true``. Each policy acts without
 exploration in an environment of its own; all are reset with the same seed.
@@ -28,9 +28,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from experiments import environments
 from experiments.config import ConfigurationError, exit_on_mistake, validate
-from experiments.run import Run, read_json
-from experiments.tracking import Trackers
+from experiments.runs.run import Run, read_json
 from experiments.training import MODEL, STATISTICS
+from experiments.views.tracking import Trackers
 
 GL_PACKAGES = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 GL_CHECK = "import mujoco; mujoco.GLContext(8, 8).make_current()"
@@ -173,7 +173,7 @@ def log_video(actor: Actor, path: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Render what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.watch", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.views.video", description=__doc__)
     parser.add_argument("run", type=Path, nargs="+", help="a finished run's folder")
     parser.add_argument("--output", type=Path, help="an .mp4 or a .gif; the first run's video.mp4")
     parser.add_argument("--seed", type=int, default=0, help="of the episode")

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter
 
 from experiments.config import arguments
-from experiments.run import Run, write_text
+from experiments.runs.run import Run, write_text
 
 STEP = "global_step"
 INIT_SECONDS = 10.0

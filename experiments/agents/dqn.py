@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch.nn.functional import mse_loss
 
-from experiments.mlp import Mlp
+from experiments.agents.mlp import Mlp
 
 
 class CleanRLDQN(DQN):

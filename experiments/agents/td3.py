@@ -13,7 +13,7 @@ from stable_baselines3.common.noise import ActionNoise, NormalActionNoise
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.td3.policies import TD3Policy
 
-from experiments.mlp import Mlp
+from experiments.agents.mlp import Mlp
 
 
 class CleanRLTD3(TD3):

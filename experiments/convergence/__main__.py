@@ -1,6 +1,6 @@
 """Checks the bounds of `alphagrad.theory` with the optimizer itself, and leaves a record.
 
-python -m experiments.theory
+python -m experiments.convergence
 
 Functions, bounds and symbols: docs/theory.md; the record: `check`.
 """
@@ -43,8 +43,8 @@ from experiments.config import (
     exit_on_mistake,
     typed,
 )
-from experiments.run import SCHEMA_VERSION, now, provenance, write_json
-from experiments.theory_problems import PROFILES, Problem, network_problem, profile_problem
+from experiments.convergence.problems import PROFILES, Problem, network_problem, profile_problem
+from experiments.runs.run import SCHEMA_VERSION, now, provenance, write_json
 
 Sizes = Annotated[list[Count], Field(min_length=1)]
 
@@ -87,7 +87,7 @@ class TheoryConfig:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-ConfigStore.instance().store(name="theory_schema", node=TheoryConfig)
+ConfigStore.instance().store(name="convergence_schema", node=TheoryConfig)
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
         TimeRemainingColumn(elapsed_when_finished=True),
         disable=not sys.stdout.isatty(),
     )
-    task = progress.add_task("theory", total=len(arguments))
+    task = progress.add_task("convergence", total=len(arguments))
     found: list[dict[str, Any]] = []
     shown = ""
     with progress:
@@ -287,10 +287,11 @@ def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
             if progress.disable and shown != problem.name:
                 shown = problem.name
                 print(
-                    f"theory: {problem.name}, {len(found)} of {len(arguments)} series", flush=True
+                    f"convergence: {problem.name}, {len(found)} of {len(arguments)} series",
+                    flush=True,
                 )
             found.append(series(problem, alpha, eps, config.steps, constant_steps))
-            progress.update(task, description=f"theory: {problem.name}", advance=1)
+            progress.update(task, description=f"convergence: {problem.name}", advance=1)
     counterexamples = [counterexample(alpha, config.steps) for alpha in config.alphas]
 
     exceeded = sum((row["needed_smoothness"] or 0) > row["smoothness"] for row in found)
@@ -323,7 +324,7 @@ def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
     return path, record
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="theory")
+@hydra.main(version_base="1.3", config_path="../../configs", config_name="convergence")
 def main(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if a check fails."""
     with exit_on_mistake():
@@ -331,7 +332,7 @@ def main(composed: DictConfig) -> None:
         if config.steps != sorted(set(config.steps)):
             raise ConfigurationError(f"steps = {config.steps}: should grow")
     overrides = shlex.join(HydraConfig.get().overrides.task)
-    path, record = check(config, f"python -m experiments.theory {overrides}".strip())
+    path, record = check(config, f"python -m experiments.convergence {overrides}".strip())
     summary = record["summary"]
     print(
         f"{path}: {summary['below_bound']} of {summary['cases']} cases below the bound, at most "

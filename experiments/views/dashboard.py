@@ -1,6 +1,6 @@
 """The dashboard: a saved workspace in Weights & Biases, or ``wandb leet`` on the local runs.
 
-python -m experiments.dashboard [--runs runs] [--entity TEAM] [--project alphagrad]
+python -m experiments.views.dashboard [--runs runs] [--entity TEAM] [--project alphagrad]
 
 With a key the workspace is saved, and its address printed. Without one nothing leaves the machine:
 wandb's terminal interface opens on the runs that were logged offline.
@@ -108,7 +108,9 @@ def workspace(entity: str, project: str) -> ws.Workspace:
 
 def main(arguments: list[str]) -> int:
     """Save the workspace, or open the terminal interface."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.dashboard", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.views.dashboard", description=__doc__
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the runs' folder")
     parser.add_argument("--entity", help="wandb's user or team; the key's own if not given")
     parser.add_argument("--project", default="alphagrad", help="wandb's project")

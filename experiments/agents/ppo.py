@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from experiments.gaussian_mlp import GaussianMlp
+from experiments.agents.gaussian_mlp import GaussianMlp
 
 Statistics = dict[str, torch.Tensor]
 

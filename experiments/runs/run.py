@@ -9,7 +9,7 @@
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
 - ``traceback.txt``: of a failed run;
-- ``wandb.id``: the run's id in Weights & Biases (experiments/tracking.py);
+- ``wandb.id``: the run's id in Weights & Biases (experiments/views/tracking.py);
 - ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
@@ -39,7 +39,7 @@ from experiments.config import ConfigurationError, TrainConfig
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
 CODE = ("alphagrad", "experiments", "configs")
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,6 @@
 """How far all runs are, from their folders alone: also those of other machines on a shared disk.
 
-python -m experiments.status [--runs runs] [--json] [--once]
+python -m experiments.runs.status [--runs runs] [--json] [--once]
 """
 
 import argparse
@@ -18,7 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from experiments.run import read_json
+from experiments.runs.run import read_json
 
 STALLED_SECONDS = 120.0
 """A running run that has not reported for this long; an evaluation takes less."""
@@ -115,7 +115,7 @@ def rich_view(statuses: list[RunStatus]) -> Group:
 
 def main(arguments: list[str]) -> None:
     """Print or draw the state of all runs."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.status", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.runs.status", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the runs' folder")
     parser.add_argument("--json", action="store_true", help="one JSON list, for programs")
     parser.add_argument("--once", action="store_true", help="do not redraw on a terminal")

@@ -9,10 +9,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from experiments import watch
 from experiments.config import ConfigurationError
-from experiments.run import Run
-from experiments.tracking import wandb_id
+from experiments.runs.run import Run
+from experiments.views import video
+from experiments.views.tracking import wandb_id
 from tests.test_tracking import records_of, wandb_files
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def run(module: str, *arguments: str, **variables: str) -> subprocess.CompletedP
 
 def skip_without_renderer() -> None:
     try:
-        watch.choose_renderer()
+        video.choose_renderer()
     except ConfigurationError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -53,7 +53,7 @@ def test_two_arms_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folders = sorted(tmp_path.glob("ppo-*"))
     video = tmp_path / "two.mp4"
     arguments = [*map(str, folders), "--output", str(video), "--last", "20", "--size", "160"]
-    outcome = run("watch", *arguments, WANDB_MODE="offline")
+    outcome = run("views.video", *arguments, WANDB_MODE="offline")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert "returns adam " in outcome.stdout
     assert "alphagrad-alpha1 " in outcome.stdout
@@ -75,7 +75,7 @@ def test_two_arms_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert path.endswith(".mp4")
 
     # The model acts as it did at the end of its run.
-    actor = watch.Actor(folders[0], size=32)
+    actor = video.Actor(folders[0], size=32)
     assert wandb_id(Run(actor.config, [])) == (folders[0] / "wandb.id").read_text()
     record = Run(actor.config, []).record
     assert record is not None
@@ -93,14 +93,14 @@ def test_two_arms_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
-    outcome = run("watch", *arguments)
+    outcome = run("views.video", *arguments)
     assert outcome.returncode == 2
     assert words in outcome.stderr
     assert outcome.stderr.count("\n") == 1
 
 
 def test_a_missing_renderer_names_its_debian_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "GL_CHECK", "raise ImportError")
+    monkeypatch.setattr(video, "GL_CHECK", "raise ImportError")
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     with pytest.raises(ConfigurationError, match=r"apt-get install libegl1 .* or libosmesa6"):
-        watch.choose_renderer()
+        video.choose_renderer()

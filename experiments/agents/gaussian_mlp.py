@@ -6,7 +6,7 @@ import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from experiments.mlp import Mlp
+from experiments.agents.mlp import Mlp
 
 
 class GaussianMlp:

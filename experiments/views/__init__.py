@@ -1,0 +1,1 @@
+"""What shows runs: Weights & Biases, TensorBoard, the dashboard, videos."""
