@@ -15,8 +15,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
+from experiments.launch.progress import Watch
 from experiments.runs.run import write_json
-from experiments.study import StudyRunConfig, Watch, members, recorded, run_study
+from experiments.study import StudyRunConfig, members, recorded, run_study
 
 ROOT = Path(__file__).parents[1]
 PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
