@@ -82,8 +82,8 @@ tensorboard: setup ## Serve the runs that were made with tracking=tensorboard or
 	$(VENV)/bin/tensorboard --logdir runs/tensorboard
 
 video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then draw results/video
-	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=adam $(VIDEO)
-	$(RUN) -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 $(VIDEO)
+	$(RUN) -m experiments.train protocol=ppo_cleanrl optimizer=adam $(VIDEO)
+	$(RUN) -m experiments.train protocol=ppo_cleanrl optimizer=alphagrad optimizer.alpha=10 $(VIDEO)
 	$(RUN) -m experiments.views.video runs/video/ppo-* --output results/video/halfcheetah.gif \
 	--size 240 --first 100 --last 180
 
@@ -93,7 +93,7 @@ benchmark-optimizer: setup ## Time the optimizer's step against torch's optimize
 	$(RUN) -m scripts.benchmark.optimizer
 
 benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
-	for protocol in dqn_cartpole td3_hopper ppo_halfcheetah; do \
+	for protocol in dqn_cleanrl td3_cleanrl ppo_cleanrl; do \
 		$(RUN) -m scripts.benchmark.throughput protocol=$$protocol || exit; \
 		$(RUN) -m scripts.benchmark.equivalence $$protocol || exit; \
 	done
@@ -110,5 +110,5 @@ claims: setup ## A verdict for each claim of the paper, from the records: result
 	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
-	rm -rf $(VENV) build *.egg-info alphagrad/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis results/*-quick
+	rm -rf $(VENV) build *.egg-info alphagrad/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis results/quick
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -29,6 +29,8 @@ from pydantic import (
 )
 
 STRICT = ConfigDict(extra="forbid")
+LABELS = ("protocol", "optimizer_settings")
+"""Settings that a record shows, though they do not take part in its identity."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -170,6 +172,8 @@ class TrainConfig:
         checkpoint: see `CheckpointConfig`.
         tracking: see `TrackingConfig`.
         protocol: the protocol's name, or null.
+        optimizer_settings: what the algorithm sets for this optimizer only, and why, in words; null
+            if it has nothing to say on it (configs/algorithm_optimizer).
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
@@ -185,6 +189,7 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     protocol: str | None = None
+    optimizer_settings: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
@@ -194,7 +199,7 @@ class TrainConfig:
     def identified(self) -> dict[str, Any]:
         """What determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in ("runs", "protocol", "checkpoint", "tracking", "keep_model"):
+        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]

@@ -1,6 +1,6 @@
 """Hydra entry point: one run; with ``-m`` a sweep.
 
-python -m experiments.train protocol=ppo_halfcheetah optimizer=alphagrad optimizer.alpha=10 seed=3
+python -m experiments.train protocol=ppo_cleanrl optimizer=alphagrad optimizer.alpha=10 seed=3
 """
 
 import contextlib

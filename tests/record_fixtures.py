@@ -14,7 +14,7 @@ def make_record(
     score: float | None = 100.0,
     returns: Sequence[float | None] = (10.0, 50.0, 90.0, 100.0),
     total_steps: int = 1000,
-    protocol: str = "ppo_halfcheetah",
+    protocol: str = "ppo_cleanrl",
     environment: str = "HalfCheetah-v4",
     diverged_at: int | None = None,
     learning_rate: float | None = None,

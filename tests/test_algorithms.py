@@ -12,7 +12,7 @@ from experiments.algorithms import CleanRLDQN, CleanRLTD3
 
 
 def test_dqn_loss_is_cleanrls(make: Callable[..., CleanRLDQN]) -> None:
-    model = make("protocol=dqn_cartpole", "optimizer=adam", "algorithm.learning_starts=200")
+    model = make("protocol=dqn_cleanrl", "optimizer=adam", "algorithm.learning_starts=200")
     model.learn(300)
     batch = model.replay_buffer.sample(128)
     with torch.no_grad():
@@ -24,7 +24,7 @@ def test_dqn_loss_is_cleanrls(make: Callable[..., CleanRLDQN]) -> None:
 
 
 def test_dqn_is_epsilon_greedy_before_learning_starts(make: Callable[..., CleanRLDQN]) -> None:
-    model = make("protocol=dqn_cartpole", "optimizer=adam")
+    model = make("protocol=dqn_cleanrl", "optimizer=adam")
     model._last_obs = model.env.reset()
     model.exploration_rate = 0.0
     greedy, _ = model.predict(model._last_obs, deterministic=True)
@@ -33,7 +33,7 @@ def test_dqn_is_epsilon_greedy_before_learning_starts(make: Callable[..., CleanR
 
 
 def test_dqn_exploration_and_target_schedule(make: Callable[..., CleanRLDQN]) -> None:
-    model = make("protocol=dqn_cartpole", "optimizer=adam")
+    model = make("protocol=dqn_cleanrl", "optimizer=adam")
     # CleanRL's linear_schedule(1, 0.05, 0.5 * total, step).
     for done in (0.0, 0.1, 0.25, 0.5, 0.8):
         expected = max(0.05, 1 + (0.05 - 1) / 0.5 * done)
@@ -46,7 +46,7 @@ def test_dqn_exploration_and_target_schedule(make: Callable[..., CleanRLDQN]) ->
 def test_td3_losses_are_cleanrls(
     make: Callable[..., CleanRLTD3], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make("protocol=td3_hopper", "optimizer=adam", "algorithm.learning_starts=300")
+    model = make("protocol=td3_cleanrl", "optimizer=adam", "algorithm.learning_starts=300")
     model.learn(302)
     batch = model.replay_buffer.sample(256)
     assert batch.observations.dtype == torch.float32
@@ -70,7 +70,7 @@ def test_td3_losses_are_cleanrls(
 def test_td3_warm_up_is_uniform_and_later_actions_are_noisy(
     make: Callable[..., CleanRLTD3],
 ) -> None:
-    model = make("protocol=td3_hopper", "optimizer=adam")
+    model = make("protocol=td3_cleanrl", "optimizer=adam")
     model._last_obs = model.env.reset()
     model.action_space.seed(3)
     expected = [model.action_space.sample() for _ in range(10)]

@@ -82,12 +82,12 @@ def test_every_optimizer_composes_with_every_protocol(protocol: str, optimizer: 
 @pytest.mark.parametrize(
     ("protocol", "optimizer", "eps", "max_grad_norm"),
     [
-        ("dqn_cartpole", "adam", 1e-5, None),
-        ("td3_hopper", "adam", 1e-8, None),
-        ("ppo_halfcheetah", "adam", 1e-5, 0.5),
-        ("dqn_cartpole", "alphagrad", 1e-5, None),
-        ("td3_hopper", "alphagrad", 1e-5, None),
-        ("ppo_halfcheetah", "alphagrad", 1e-5, None),
+        ("dqn_cleanrl", "adam", 1e-5, None),
+        ("td3_cleanrl", "adam", 1e-8, None),
+        ("ppo_cleanrl", "adam", 1e-5, 0.5),
+        ("dqn_cleanrl", "alphagrad", 1e-5, None),
+        ("td3_cleanrl", "alphagrad", 1e-5, None),
+        ("ppo_cleanrl", "alphagrad", 1e-5, None),
     ],
 )
 def test_what_the_author_sets_for_one_optimizer(
@@ -98,7 +98,7 @@ def test_what_the_author_sets_for_one_optimizer(
     assert config.algorithm.get("max_grad_norm") == max_grad_norm
 
 
-RUN = ["protocol=ppo_halfcheetah", "optimizer=alphagrad", "optimizer.alpha=10", "seed=3"]
+RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "seed=3"]
 
 
 @pytest.mark.parametrize(

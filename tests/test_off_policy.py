@@ -12,8 +12,8 @@ import torch
 from experiments import algorithms
 from experiments.agents.mlp import Mlp
 
-DQN = ["protocol=dqn_cartpole", "algorithm.learning_starts=500"]
-TD3 = ["protocol=td3_hopper", "algorithm.learning_starts=300"]
+DQN = ["protocol=dqn_cleanrl", "algorithm.learning_starts=500"]
+TD3 = ["protocol=td3_cleanrl", "algorithm.learning_starts=300"]
 CASES = {
     "dqn-adam": ([*DQN, "optimizer=adam"], 1500),
     "dqn-alphagrad": ([*DQN, "optimizer=alphagrad", "optimizer.alpha=10"], 1500),

@@ -74,7 +74,7 @@ def differentiate_as_cleanrl(
 def test_ppo_loss_is_cleanrls(
     make: Callable[..., CleanRLPPO], fast: bool, coefficient: float
 ) -> None:
-    model = make("protocol=ppo_halfcheetah", "optimizer=adam", f"algorithm.ent_coef={coefficient}")
+    model = make("protocol=ppo_cleanrl", "optimizer=adam", f"algorithm.ent_coef={coefficient}")
     batch = minibatch(model)
     expected = differentiate_as_cleanrl(model, batch)
     expected_gradients = {n: p.grad.clone() for n, p in model.policy.named_parameters()}
@@ -87,7 +87,7 @@ def test_ppo_loss_is_cleanrls(
 @pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("column", ["advantages", "returns", "observations"])
 def test_ppo_hides_no_nan(make: Callable[..., CleanRLPPO], fast: bool, column: str) -> None:
-    model = make("protocol=ppo_halfcheetah", "optimizer=adam")
+    model = make("protocol=ppo_cleanrl", "optimizer=adam")
     batch = minibatch(model)
     getattr(batch, column)[3] = math.nan
     statistics = model.differentiate(batch, GaussianMlp(model.policy) if fast else None)
@@ -106,8 +106,8 @@ PLAIN = ["algorithm=ppo_cleanrl", "algorithm.clip_range_vf=null", "algorithm.n_s
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["protocol=ppo_halfcheetah", "optimizer=adam"],
-        ["protocol=ppo_halfcheetah", "optimizer=alphagrad", "optimizer.alpha=10"],
+        ["protocol=ppo_cleanrl", "optimizer=adam"],
+        ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10"],
         # Time limits to bootstrap, two environments, entropy, and actions in [-2, 2].
         [
             *[*PLAIN, "optimizer=adam", "environment.id=Pendulum-v1", "environment.n_envs=2"],
@@ -154,7 +154,7 @@ def test_the_fast_path_is_the_same_algorithm(
 def test_ppo_learning_rate_is_cleanrls_at_every_update(
     make: Callable[..., CleanRLPPO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make("protocol=ppo_halfcheetah", "optimizer=adam", "algorithm.n_epochs=1")
+    model = make("protocol=ppo_cleanrl", "optimizer=adam", "algorithm.n_epochs=1")
     rates = []
     train = CleanRLPPO.train
     monkeypatch.setattr(
@@ -176,7 +176,7 @@ def test_ppo_clips_adams_gradients_only(
     clipped: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = make("protocol=ppo_halfcheetah", f"optimizer={optimizer}", "algorithm.n_epochs=1")
+    model = make("protocol=ppo_cleanrl", f"optimizer={optimizer}", "algorithm.n_epochs=1")
     calls = []
     clip = torch.nn.utils.clip_grad_norm_
     monkeypatch.setattr(
@@ -187,7 +187,7 @@ def test_ppo_clips_adams_gradients_only(
 
 
 def test_ppo_stops_at_target_kl_after_an_epoch(make: Callable[..., CleanRLPPO]) -> None:
-    model = make("protocol=ppo_halfcheetah", "optimizer=adam", "algorithm.target_kl=1e-9")
+    model = make("protocol=ppo_cleanrl", "optimizer=adam", "algorithm.target_kl=1e-9")
     steps = []
     model.policy.optimizer.register_step_post_hook(lambda *_: steps.append(1))
     model.learn(2048)
@@ -196,11 +196,11 @@ def test_ppo_stops_at_target_kl_after_an_epoch(make: Callable[..., CleanRLPPO]) 
 
 def test_ppo_needs_one_whole_rollout(make: Callable[..., CleanRLPPO]) -> None:
     with pytest.raises(ValueError, match="total_steps = 100: should be at least one rollout"):
-        make("protocol=ppo_halfcheetah", "optimizer=adam", "total_steps=100")
+        make("protocol=ppo_cleanrl", "optimizer=adam", "total_steps=100")
 
 
 def test_ppo_network_is_cleanrls(make: Callable[..., CleanRLPPO]) -> None:
-    model = make("protocol=ppo_halfcheetah", "optimizer=alphagrad")
+    model = make("protocol=ppo_cleanrl", "optimizer=alphagrad")
     shapes = {name: tuple(p.shape) for name, p in model.policy.named_parameters()}
     hidden = {f"mlp_extractor.{net}_net.{i}" for net in ("policy", "value") for i in (0, 2)}
     for name in hidden:

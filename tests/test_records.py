@@ -73,7 +73,7 @@ def change(record: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         ("configuration.environment", {}, "configuration.environment.id: Field required"),
         ("curve.return_mean", [1.0], "curve: Value error, 4 values of step, but 1 of return_mean"),
         ("configuration.total_steps", 99, "total_steps is 99, but 1000 in "),
-        ("configuration.protocol", "dqn", "protocol is dqn, but ppo_halfcheetah in "),
+        ("configuration.protocol", "dqn", "protocol is dqn, but ppo_cleanrl in "),
         ("curve.step", [1, 2, 3, 4], "curve.step differs from that in "),
         ("configuration.optimizer.eps", 1e-8, "optimizer of arm adam differs from "),
         ("seed", 0, "arm adam, seed 0 is already in "),

@@ -15,9 +15,9 @@ from experiments.runs.checkpoints import CheckpointFolder
 
 ROOT = Path(__file__).parents[1]
 RUNS = {
-    "dqn_cartpole": ["total_steps=6000", "algorithm.learning_starts=500"],
-    "td3_hopper": ["total_steps=1500", "algorithm.learning_starts=500"],
-    "ppo_halfcheetah": ["total_steps=12500", "algorithm.n_epochs=1"],
+    "dqn_cleanrl": ["total_steps=6000", "algorithm.learning_starts=500"],
+    "td3_cleanrl": ["total_steps=1500", "algorithm.learning_starts=500"],
+    "ppo_cleanrl": ["total_steps=12500", "algorithm.n_epochs=1"],
 }
 
 

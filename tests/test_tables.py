@@ -56,7 +56,7 @@ def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
         f"| {' | '.join(HEADINGS.values())} |",
         r"| sgd\|&lt;b> | 1 |",
         "`python -m scripts.tables study=ppo` from 6 runs, seeds 0, 1, 2.",
-        "ppo_halfcheetah: HalfCheetah-v4, 1,000 steps, paper scale.",
+        "ppo_cleanrl: HalfCheetah-v4, 1,000 steps, paper scale.",
         "95% stratified bootstrap percentile intervals, 10,000 resamples",
         "[-]: fewer than 3 seeds",
         "Diverged runs: 1.",

@@ -22,7 +22,7 @@ from tests.test_run import make_run
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "deadbeef"
-DQN = ["protocol=dqn_cartpole", "algorithm.learning_starts=200", "evaluation.episodes=1"]
+DQN = ["protocol=dqn_cleanrl", "algorithm.learning_starts=200", "evaluation.episodes=1"]
 
 
 def command(folder: Path, *arguments: str) -> list[str]:

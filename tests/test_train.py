@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TINY = {
-    "dqn_cartpole": ["total_steps=1200", "algorithm.learning_starts=200"],
-    "td3_hopper": ["total_steps=700", "algorithm.learning_starts=500"],
-    "ppo_halfcheetah": ["total_steps=6200", "algorithm.n_epochs=1"],
+    "dqn_cleanrl": ["total_steps=1200", "algorithm.learning_starts=200"],
+    "td3_cleanrl": ["total_steps=700", "algorithm.learning_starts=500"],
+    "ppo_cleanrl": ["total_steps=6200", "algorithm.n_epochs=1"],
 }
 FIELDS = {
     *("schema_version", "identity", "status", "reason", "arm", "seed", "configuration", "steps"),
@@ -48,7 +48,7 @@ def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path)
     total = record["configuration"]["total_steps"]
     assert record["status"] == "completed"
     assert record["arm"] == "alphagrad-alpha10"
-    assert record["steps"] == (6144 if protocol == "ppo_halfcheetah" else total)
+    assert record["steps"] == (6144 if protocol == "ppo_cleanrl" else total)
     assert len(record["evaluation"]["step"]) == 2
     assert all(len(returns) == 1 for returns in record["evaluation"]["returns"])
     assert sum(record["curve"]["episodes"]) >= record["final_episodes"] > 0
@@ -97,7 +97,7 @@ def test_a_diverged_run_is_a_result(protocol: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_is_checked_before_it_starts_and_runs_in_parallel(tmp_path: Path) -> None:
-    sweep = ["-m", "protocol=dqn_cartpole", "optimizer=alphagrad", *TINY["dqn_cartpole"]]
+    sweep = ["-m", "protocol=dqn_cleanrl", "optimizer=alphagrad", *TINY["dqn_cleanrl"]]
     sweep += ["evaluation.points=0", "seed=range(2)", "hydra/launcher=joblib"]
     refused = train(tmp_path, *sweep, "optimizer.alpha=1,10,-1")
     assert refused.returncode == 2
@@ -119,13 +119,13 @@ def test_a_sweep_is_checked_before_it_starts_and_runs_in_parallel(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["protocol=dqn_cartpole", "optimizer.alpha=-1"], "Invalid alpha value: -1"),
+        (["protocol=dqn_cleanrl", "optimizer.alpha=-1"], "Invalid alpha value: -1"),
         (["protocol=dqn_cartpol"], "protocol/dqn_cartpol"),
         (["algorithm=td3", "environment.id=CartPole-v1"], "Discrete"),
-        (["protocol=ppo_halfcheetah", "total_steps=9"], "total_steps = 9"),
-        (["protocol=dqn_cartpole", "device=cuda:99"], "device = 'cuda:99': torch finds"),
-        (["protocol=dqn_cartpole", "seed=range(2)"], "seed"),
-        (["protocol=dqn_cartpole", "optimizer.alpha"], "optimizer.alpha"),
+        (["protocol=ppo_cleanrl", "total_steps=9"], "total_steps = 9"),
+        (["protocol=dqn_cleanrl", "device=cuda:99"], "device = 'cuda:99': torch finds"),
+        (["protocol=dqn_cleanrl", "seed=range(2)"], "seed"),
+        (["protocol=dqn_cleanrl", "optimizer.alpha"], "optimizer.alpha"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_created(

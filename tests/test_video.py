@@ -43,7 +43,7 @@ def test_two_arms_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
     skip_without_renderer()
-    common = ["protocol=ppo_halfcheetah", "total_steps=4096", "algorithm.n_epochs=1"]
+    common = ["protocol=ppo_cleanrl", "total_steps=4096", "algorithm.n_epochs=1"]
     common += ["evaluation.points=1", "evaluation.episodes=1", "keep_model=true"]
     for optimizer in ("adam", "alphagrad"):
         outcome = run(

@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from alphagrad import kernel
-from experiments.config import ConfigurationError, TrainConfig
+from experiments.config import LABELS, ConfigurationError, TrainConfig
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
@@ -217,7 +217,8 @@ class Run:
             "reason": diverged,
             "arm": self.config.optimizer["name"],
             "seed": self.config.seed,
-            "configuration": self.config.identified() | {"protocol": self.config.protocol},
+            "configuration": self.config.identified()
+            | {label: getattr(self.config, label) for label in LABELS},
             **outcome,
             "provenance": self.provenance | {"finished": now()},
         }

@@ -1,6 +1,6 @@
 """Whether a fast path learns what SB3's own code learns: the same runs with and without it.
 
-python -m scripts.benchmark.equivalence dqn_cartpole [seeds [steps [hydra overrides]]]
+python -m scripts.benchmark.equivalence dqn_cleanrl [seeds [steps [hydra overrides]]]
 
 Each seed trains twice, with Adam. Results go to results/benchmark/equivalence.csv after each seed,
 in place of earlier ones of the protocol: the mean return of the last 100 training episodes on

@@ -23,9 +23,9 @@ CORES = (2, 16, 256)
 OFF_POLICY = "algorithm.learning_starts=1000"
 # Study, protocol, overrides, steps of the three runs.
 CASES: tuple[tuple[str, str, list[str], tuple[int, int, int]], ...] = (
-    ("dqn", "dqn_cartpole", [OFF_POLICY], (1, 5000, 25_000)),
-    ("td3", "td3_hopper", [OFF_POLICY], (1, 1500, 3500)),
-    ("ppo", "ppo_halfcheetah", [], (2048, 4096, 20_480)),
+    ("dqn", "dqn_cleanrl", [OFF_POLICY], (1, 5000, 25_000)),
+    ("td3", "td3_cleanrl", [OFF_POLICY], (1, 1500, 3500)),
+    ("ppo", "ppo_cleanrl", [], (2048, 4096, 20_480)),
 )
 
 

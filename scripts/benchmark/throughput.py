@@ -1,6 +1,6 @@
 """Training throughput of a protocol against stock Stable-Baselines3, on one core with one thread.
 
-python -m scripts.benchmark.throughput protocol=ppo_halfcheetah [optimizer=alphagrad] [seed=1]
+python -m scripts.benchmark.throughput protocol=ppo_cleanrl [optimizer=alphagrad] [seed=1]
 
 Both train in turn in one process, a chunk of steps each, so that whatever else the machine does
 meets both; what is timed is the process's own CPU time. Ours has the callbacks that watch a

@@ -52,7 +52,7 @@ def main() -> None:
         exit_on_mistake(),
         initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"),
     ):
-        overrides = ["protocol=ppo_halfcheetah", "optimizer=alphagrad", "optimizer.alpha=10"]
+        overrides = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10"]
         overrides += ["tracking=both", f"runs={folder}", *sys.argv[1:]]
         run = Run(validate(compose("train", overrides)), [])
         seconds: dict[str, float] = defaultdict(float)

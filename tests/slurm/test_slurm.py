@@ -191,7 +191,7 @@ def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     process = start(
         tmp_path,
         "train",
-        *["-m", "protocol=dqn_cartpole", "optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
+        *["-m", "protocol=dqn_cleanrl", "optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
         *["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
         *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
     )
