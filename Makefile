@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 VIDEO = seed=1 keep_model=true runs=runs/video
-STUDY_ARGUMENTS = scale=$(SCALE) $(if $(filter 1,$(FRESH)),fresh=true)
+STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
@@ -51,9 +51,9 @@ format: setup ## Format the code
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-reproduce-dqn: setup ## DQN on CartPole-v1: the study and its report (SCALE=paper|quick, FRESH=1)
-reproduce-td3: setup ## TD3 on Hopper-v4, likewise
-reproduce-ppo: setup ## PPO on HalfCheetah-v4, likewise
+reproduce-dqn: setup ## The study of DQN and its report (SCALE=paper|quick, TASK=CartPole-v1, FRESH=1)
+reproduce-td3: setup ## The study of TD3, likewise
+reproduce-ppo: setup ## The study of PPO, likewise
 reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
 	$(RUN) -m experiments.study study=$* $(STUDY_ARGUMENTS)
 	$(RUN) -m scripts.figures study=$* scale=$(SCALE)

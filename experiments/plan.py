@@ -6,137 +6,32 @@ all of it in data (docs/records.md), so that whoever reads records needs neither
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import gymnasium as gym
 from hydra import compose
 from hydra.errors import HydraException
-from pydantic import Field
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import (
-    STRICT,
-    ConfigurationError,
-    Count,
-    Index,
-    TrainConfig,
-    validate,
-)
+from experiments.config import ConfigurationError, TrainConfig, validate
 from experiments.runs.records import FOLDER, compact, find_records, sealed
 from experiments.runs.run import Run, write_text
+from experiments.study_config import (
+    QUICK,
+    FamilyConfig,
+    SeedsConfig,
+    StudyConfig,
+    TaskConfig,
+    check_free,
+    checked_tasks,
+    compared,
+)
 
 SCHEMA_VERSION = 1
-QUICK = "quick"
-"""Scale and folder below the results of runs too short and too few to be evidence."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
-
-
-@dataclass
-class SeedsConfig:
-    """How many seeds an arm has.
-
-    Attributes:
-        tune: from 0 on, of every value of every family; the best value is chosen by them.
-        confirm: from 100 on, of the chosen values only.
-    """
-
-    __pydantic_config__ = STRICT
-    tune: Index = 5
-    confirm: Index = 0
-
-
-@dataclass
-class FamilyConfig:
-    """One optimizer with the one setting that is tuned.
-
-    Attributes:
-        title: as figures and tables call it.
-        optimizer: one of ``configs/optimizer``.
-        tuned: the setting that is tuned, as on the command line: ``algorithm.learning_rate``.
-        values: the values that it takes.
-        default: the value that needs no tuning, the protocol's say; it has the family's plain name.
-        short: the setting in an arm's name; by default the last part of ``tuned``.
-        symbol: the setting in figures and tables; by default ``short``.
-        overrides: further Hydra overrides.
-    """
-
-    __pydantic_config__ = STRICT
-    title: str = "???"
-    optimizer: str = "???"
-    tuned: str = "???"
-    values: list[float] = field(default_factory=list)
-    default: float | None = None
-    short: Name | None = None
-    symbol: str | None = None
-    overrides: list[str] = field(default_factory=list)
-
-
-@dataclass
-class TaskConfig:
-    """A protocol on one environment for a number of steps.
-
-    Attributes:
-        protocol: one of ``configs/protocol``.
-        environment: Gymnasium's id; by default the task's name.
-        total_steps: environment steps.
-        overrides: further Hydra overrides.
-        seeds: instead of the study's.
-        values: instead of a family's, by its name; an empty list leaves the family out.
-    """
-
-    __pydantic_config__ = STRICT
-    protocol: str = "???"
-    environment: str | None = None
-    total_steps: Count = 1_000_000
-    overrides: list[str] = field(default_factory=list)
-    seeds: SeedsConfig | None = None
-    values: dict[str, list[float]] = field(default_factory=dict)
-
-
-@dataclass
-class QuickConfig:
-    """What ``scale=quick`` changes, so that a study ends in minutes and shows that all works.
-
-    Attributes:
-        tasks: those that are run; by default the first.
-        values: of the families that take part, by name.
-        seeds: of each arm.
-        overrides: Hydra overrides for every run.
-    """
-
-    __pydantic_config__ = STRICT
-    tasks: list[str] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
-    seeds: Count = 2
-    overrides: list[str] = field(default_factory=list)
-
-
-@dataclass
-class StudyConfig:
-    """Tasks x families x seeds.
-
-    Attributes:
-        name: of the study and of its folder under ``results``.
-        title: as figures and tables call it.
-        tasks: by name.
-        families: by name, in the order in which they are shown.
-        baseline: the family that the others are compared with, at its default.
-        subject: the family that the study is about.
-        seeds: see `SeedsConfig`.
-        quick: see `QuickConfig`.
-    """
-
-    __pydantic_config__ = STRICT
-    name: Name = "???"
-    title: str = "???"
-    tasks: dict[Name, TaskConfig] = field(default_factory=dict)
-    families: dict[Name, FamilyConfig] = field(default_factory=dict)
-    baseline: str = "adam"
-    subject: str = "alphagrad"
-    seeds: SeedsConfig = field(default_factory=SeedsConfig)
-    quick: QuickConfig = field(default_factory=QuickConfig)
 
 
 @dataclass(frozen=True)
@@ -173,6 +68,7 @@ class Plan:
         config: the study.
         scale: ``paper``, or ``quick``.
         results: the folder of the results; at quick scale its folder ``quick`` is used.
+        runs: the folder of the runs' folders.
         overrides: Hydra overrides for every run.
 
     Attributes:
@@ -183,15 +79,17 @@ class Plan:
     """
 
     def __init__(
-        self, config: StudyConfig, scale: str, results: Path, overrides: list[str]
+        self, config: StudyConfig, scale: str, results: Path, runs: str, overrides: list[str]
     ) -> None:
         if config.name in (QUICK, FOLDER):
             raise ConfigurationError(f"study.name = {config.name!r}: this folder is taken")
         self.config = config
+        self.baseline, self.subject = compared(config)
         self.scale = scale
         self.results = results / QUICK if scale == QUICK else results
-        self.overrides = overrides
-        self.tasks = _tasks(config, scale)
+        check_free(f"study {config.name}: overrides", overrides)
+        self.overrides = [f"runs={runs}", *overrides]
+        self.tasks = checked_tasks(config, scale)
         self.arms = [arm for task in self.tasks for arm in self._arms(task)]
 
     @property
@@ -229,15 +127,15 @@ class Plan:
             "name": self.config.name,
             "title": self.config.title,
             "scale": self.scale,
-            "baseline": self.config.baseline,
-            "subject": self.config.subject,
+            "baseline": self.baseline,
+            "subject": self.subject,
             "tasks": [self._task(name) for name in self.tasks],
             "families": [
                 {
                     "name": name,
                     "title": family.title,
                     "tuned": family.tuned,
-                    "symbol": family.symbol or _short(family),
+                    "symbol": family.symbol or short_of(family),
                     "default": family.default,
                 }
                 for name, family in families.items()
@@ -289,41 +187,55 @@ class Plan:
             f"environment.id={task.environment or name}",
             f"total_steps={task.total_steps}",
             *task.overrides,
-            f"tracking.group={self.config.name}{f'-{QUICK}' * quick}",
+            f"tracking.group={self.config.name}{f'-{QUICK}' * quick}/{name}",
             *(self.config.quick.overrides if quick else []),
             *self.overrides,
         ]
         arms: dict[str, Arm] = {}
         for family_name, family in self.config.families.items():
-            values = self.config.quick.values if quick else task.values
-            for value in values.get(family_name, [] if quick else family.values):
-                label = _arm_name(family_name, family, value)
-                overrides = [
-                    f"optimizer={family.optimizer}",
-                    f"optimizer.name={label}",
-                    *family.overrides,
-                    f"{family.tuned}={value:.12g}",
-                    *common,
-                ]
-                where = f"study {self.config.name}, arm {label} of {name}"
-                arm = Arm(
-                    name,
-                    family_name,
-                    value,
-                    label,
-                    range(self._seeds(task).tune),
-                    tuple(overrides),
-                    _composed(where, overrides),
-                )
+            grids = self.config.quick.values if quick else task.values
+            values = grids.get(family_name, [] if quick else family.values)
+            for arm in self._family(name, family_name, values, common):
                 if other := arms.get(arm.config.identity()):
+                    where = f"study {self.config.name}, arm {arm.name} of {name}"
                     raise ConfigurationError(f"{where}: the same run as {other.name}")
                 arms[arm.config.identity()] = arm
         if not arms:
-            raise ConfigurationError(f"study {self.config.name}: task {name} has no arms")
-        return sorted(arms.values(), key=lambda arm: self._order(arm))
+            setting = "quick.values" if quick else "families"
+            raise ConfigurationError(
+                f"study {self.config.name}: {setting}: task {name} has no value of any"
+            )
+        return list(arms.values())
 
-    def _order(self, arm: Arm) -> tuple[int, float]:
-        return list(self.config.families).index(arm.family), arm.value
+    def _family(
+        self, task: str, name: str, values: list[float], common: list[str]
+    ) -> Iterator[Arm]:
+        """Yield a family's arms on a task, by value."""
+        family = self.config.families[name]
+        composed: DictConfig | None = None
+        for value in sorted(values):
+            label = arm_name(name, family, value)
+            overrides = [
+                f"optimizer={family.optimizer}",
+                f"optimizer.name={label}",
+                *family.overrides,
+                f"{family.tuned}={value:.12g}",
+                *common,
+            ]
+            # A later one stands for an earlier one of the same setting.
+            overrides = list({item.partition("=")[0]: item for item in overrides}.values())
+            try:
+                if composed is None:
+                    composed = compose("train", overrides)
+                else:  # the same but for two settings, in a hundredth of the time
+                    OmegaConf.update(composed, "optimizer.name", label)
+                    OmegaConf.update(composed, family.tuned, value)
+                config = validate(composed)
+            except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
+                where = f"study {self.config.name}, arm {label} of {task}"
+                raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from error
+            seeds = range(self._seeds(self.tasks[task]).tune)
+            yield Arm(task, name, value, label, seeds, tuple(overrides), config)
 
 
 @dataclass
@@ -351,47 +263,14 @@ class Member:
         return record is not None
 
 
-def _tasks(config: StudyConfig, scale: str) -> dict[str, TaskConfig]:
-    """Return the tasks of a scale, after a look at what refers to names."""
-    where = f"study {config.name}"
-    if not config.tasks:
-        raise ConfigurationError(f"{where}: tasks: should have at least one")
-    for setting in ("baseline", "subject"):
-        check_known(f"{where}: {setting}", [getattr(config, setting)], config.families)
-    check_known(f"{where}: quick.tasks", config.quick.tasks, config.tasks)
-    check_known(f"{where}: quick.values", config.quick.values, config.families)
-    for name, task in config.tasks.items():
-        check_known(f"{where}: tasks.{name}.values", task.values, config.families)
-    if scale != QUICK:
-        return config.tasks
-    chosen = config.quick.tasks or [next(iter(config.tasks))]
-    return {name: config.tasks[name] for name in chosen}
-
-
-def check_known(setting: str, names: Any, known: Any) -> None:
-    """Check that names are among those that are known.
-
-    Raises:
-        ConfigurationError: for the first that is not.
-    """
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"{setting}: {name!r} should be one of {', '.join(known)}")
-
-
-def _composed(where: str, overrides: list[str]) -> TrainConfig:
-    try:
-        return validate(compose("train", overrides))
-    except (ConfigurationError, HydraException) as error:
-        raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from error
-
-
-def _short(family: FamilyConfig) -> str:
+def short_of(family: FamilyConfig) -> str:
+    """Return what the tuned setting is called in an arm's name."""
     return family.short or family.tuned.rpartition(".")[2]
 
 
-def _arm_name(name: str, family: FamilyConfig, value: float) -> str:
-    return name if value == family.default else f"{name}-{_short(family)}{value:.12g}"
+def arm_name(name: str, family: FamilyConfig, value: float) -> str:
+    """Return ``<family>-<short><value>``, or the family's name at its default."""
+    return name if value == family.default else f"{name}-{short_of(family)}{value:.12g}"
 
 
 def _lines(manifest: dict[str, Any]) -> str:

@@ -18,7 +18,8 @@ from experiments.config import STRICT, Count, exit_on_mistake, typed
 from experiments.launch.launchers import make_launcher
 from experiments.launch.progress import Watch
 from experiments.launch.slurm import SlurmError
-from experiments.plan import Plan, StudyConfig
+from experiments.plan import Plan
+from experiments.study_config import StudyConfig
 
 
 @dataclass
@@ -56,8 +57,7 @@ class StudyRunConfig:
         Raises:
             ConfigurationError: for a setting that is wrong.
         """
-        overrides = [f"runs={self.runs}", *self.overrides]
-        return Plan(self.study, self.scale, Path(self.results), overrides)
+        return Plan(self.study, self.scale, Path(self.results), self.runs, self.overrides)
 
 
 # Not as a schema: OmegaConf takes no whole number for a float within a mapping of lists.

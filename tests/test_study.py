@@ -16,13 +16,11 @@ from omegaconf import OmegaConf
 
 from experiments.config import ConfigurationError, typed
 from experiments.launch.progress import Watch
+from experiments.plan import Member
 from experiments.runs.run import write_json
-from experiments.study import StudyRunConfig, members, recorded, run_study
+from experiments.study import StudyRunConfig, run_study
 
 ROOT = Path(__file__).parents[1]
-PAPER_ARMS = ["adam", *(f"alphagrad-alpha{alpha}" for alpha in (1, 3, 10, 30, 100, 300))]
-# Where the best alpha was an end of the grid.
-EXTENSIONS = {"ppo": ["alphagrad-alpha0.1", "alphagrad-alpha0.3"]}
 TINY = 'overrides=["total_steps=12000","algorithm.learning_starts=200","evaluation.points=1"]'
 
 
@@ -36,6 +34,10 @@ def composed(*overrides: str) -> StudyRunConfig:
     container = OmegaConf.to_container(compose("study", list(overrides)), throw_on_missing=True)
     config: StudyRunConfig = typed("", StudyRunConfig, container)
     return config
+
+
+def members(*overrides: str) -> list[Member]:
+    return composed(*overrides).plan().members()
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -52,113 +54,9 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("study", "seeds"), [("dqn", 10), ("td3", 5), ("ppo", 10)])
-def test_the_papers_studies(study: str, seeds: int) -> None:
-    found = members(composed(f"study={study}"))
-    pairs = [(m.run.config.optimizer["name"], m.run.config.seed) for m in found]
-    extended = [PAPER_ARMS[0], *EXTENSIONS.get(study, []), *PAPER_ARMS[1:]]
-    assert pairs == [(arm, seed) for seed in range(seeds) for arm in extended]
-    assert len({member.run.identity for member in found}) == len(found)
-    momenta = {m.run.config.optimizer.get("momentum", 0.9) for m in found}
-    assert momenta == {0.9}
-
-
-@pytest.mark.parametrize(("study", "base"), [("dqn", 2.5e-4), ("td3", 3e-4), ("ppo", 3e-4)])
-def test_the_fair_studies_tune_the_rivals_and_share_the_papers_runs(
-    study: str, base: float
-) -> None:
-    paper = {
-        member.run.identity
-        for member in members(composed(f"study={study}"))
-        if member.run.config.optimizer["name"] in PAPER_ARMS
-    }
-    found = members(composed(f"study={study}_fair"))
-    assert paper < {member.run.identity for member in found}
-    families: dict[str, list[tuple[float, float]]] = {}
-    for member in found:
-        config = member.run.config
-        optimizer, rate = config.optimizer, config.algorithm["learning_rate"] / base
-        if config.seed == 0:
-            # What the labels say is what is run.
-            family = re.sub(r"-(alpha|lr)[0-9.e-]+$", "", optimizer["name"])
-            if number := re.search(r"-lr([0-9.e-]+)$", optimizer["name"]):
-                assert float(number[1]) == config.algorithm["learning_rate"]
-            if number := re.search(r"-alpha([0-9.e-]+)$", optimizer["name"]):
-                assert float(number[1]) == optimizer["alpha"]
-            setting = round(rate, 3), optimizer.get("alpha", 0.0)
-            families.setdefault(family, []).append(setting)
-            momentum = optimizer.get("momentum", 0.9)
-            assert momentum == (0 if family == "alphagrad-stateless" else 0.9)
-            scaling = optimizer.get("alpha_scaling", "none")
-            assert scaling == ("sqrt" if family == "alphagrad-sqrt" else "none")
-            if study == "ppo":
-                clipped = config.algorithm["max_grad_norm"]
-                assert clipped == (0.5 if family in ("adam", "sgd") else None)
-    rates = [rate for rate, _ in sorted(families.pop("adam"))]
-    assert len(rates) == 6
-    assert (rates[0], rates[-1]) == (0.1, 10)
-    assert 1 in rates
-    assert families == {
-        "alphagrad": [(1, alpha) for alpha in (1, 3, 10, 30, 100, 300)],
-        "alphagrad-stateless": [(10, alpha) for alpha in (1, 10, 100)],
-        "alphagrad-sqrt": [(1, alpha) for alpha in (0.01, 0.1, 1)],
-        "sign_sgd": [(rate, 0) for rate in (0.01, 0.1, 1)],
-        "normalized_sgd": [(rate, 0) for rate in (1, 10, 100)],
-        "sgd": [(rate, 0) for rate in (1, 10, 100)],
-    }
-
-
-def test_a_run_that_another_study_has_is_published_and_not_run_again(tmp_path: Path) -> None:
-    overrides = ["study=dqn", "study.seeds=1", 'study.arms=["optimizer=adam"]']
-    settings = [f"results={tmp_path}/results", f"runs={tmp_path}/runs"]
-    (original,) = members(composed(*overrides, *settings))
-    record = {"schema_version": 1, "identity": original.run.identity, "seed": 0}
-    write_json(original.record, record | {"arm": "adam"})
-
-    config = composed(*overrides, *settings, "study.name=other")
-    config.study.arms = ["optimizer=adam optimizer.name=rival"]
-    assert run_study(config)
-    (shared,) = members(config)
-    assert json.loads(shared.record.read_text()) == record | {"arm": "rival"}
-    assert not (tmp_path / "runs").exists()
-    # Another learning rate is another run.
-    config.study.arms = ["optimizer=adam algorithm.learning_rate=0.1"]
-    (other,) = members(config)
-    assert not other.publish(recorded(tmp_path / "results"))
-
-
-@pytest.mark.parametrize("study", ["dqn", "td3", "ppo"])
-def test_the_quick_scale_is_smaller_and_lies_apart(study: str) -> None:
-    found = members(composed(f"study={study}", "scale=quick"))
-    arms = ["adam", "alphagrad-alpha3", "alphagrad-alpha10"]
-    assert [m.run.config.optimizer["name"] for m in found] == arms * 2
-    assert {m.record.parent for m in found} == {Path(f"results/{study}-quick/records")}
-    paper = members(composed(f"study={study}"))
-    assert found[0].run.config.total_steps < paper[0].run.config.total_steps
-
-
-@pytest.mark.parametrize(
-    ("arm", "words"),
-    [
-        ("optimizer=adam optimizer.betas=[0.8,0.9]", "arms of one label"),
-        ("optimizer=adam optimizer.name=other optimizer.eps=1e-5", "arms of one configuration"),
-    ],
-)
-def test_two_arms_that_are_the_same_are_refused(arm: str, words: str) -> None:
-    config = composed("study=dqn")
-    config.study.arms = ["optimizer=adam", arm]
-    with pytest.raises(ConfigurationError, match=words):
-        members(config)
-
-
-def test_the_committed_records_are_those_of_the_study() -> None:
-    found = members(composed("study=dqn"))
-    assert sum(member.published for member in found) == len(list(found[0].record.parent.iterdir()))
-
-
 def test_the_time_left_counts_from_the_resumption(tmp_path: Path) -> None:
     resumed, new, *_ = missing = members(
-        composed("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs")
+        "study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs"
     )[:4]
     watch = Watch("dqn", 4, missing)
     total_steps = resumed.run.config.total_steps
@@ -200,7 +98,7 @@ def test_off_a_terminal_a_line_that_stays_is_printed_once_a_minute(
     ids=lambda change: next(iter(change)),
 )
 def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    [member, *_] = members(composed("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs"))
+    [member, *_] = members("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs")
     record = {"schema_version": 1, "identity": member.run.identity}
     write_json(member.record, record)
     assert member.published
@@ -219,7 +117,8 @@ def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path:
         (["study=dqm"], "study/dqm"),
         (["study=dqn", "scale=big"], "scale"),
         (["study=dqn", "overrides=[total_step=3]"], "total_step"),
-        (["study=dqn", "study.seeds=0"], "study.seeds"),
+        (["study=dqn", "task=Acrobot-v1"], "task = 'Acrobot-v1': should be one of CartPole-v1"),
+        (["study=dqn", "study.seeds.tune=-1"], "study.seeds.tune"),
         (["study=dqn", 'overrides=["device=cuda:99"]'], "device = 'cuda:99': torch finds"),
     ],
 )
@@ -243,7 +142,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     output, _ = process.communicate()
     assert process.returncode == 130
     assert "interrupted" in output
-    folder = tmp_path / "results/dqn-quick/records"
+    folder = tmp_path / "results/quick/records"
     kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert 1 <= len(kept) < 6
 
@@ -252,9 +151,9 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     assert process.returncode == 0, errors
     assert f"6 runs, {len(kept)} of them have a record" in output
     assert "6 of 6 runs done, 0 running, 0 failed" in output
-    names = sorted(path.name.rpartition("-")[0] for path in folder.iterdir())
-    arms = ["adam", "alphagrad-alpha10", "alphagrad-alpha3"]
-    assert names == [f"{arm}-seed{seed}" for arm in arms for seed in (0, 1)]
+    manifest = json.loads((tmp_path / "results/quick/dqn/study.json").read_text())
+    planned = {run["identity"] for arm in manifest["arms"] for run in arm["runs"]}
+    assert planned == {path.stem.rpartition("-")[2] for path in folder.iterdir()}
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
     record = json.loads(next(iter(kept)).read_text())
@@ -263,7 +162,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     # A fresh study ignores the results' records; what has finished under runs/ still counts.
     output, _ = start(tmp_path, "fresh=true").communicate()
     assert "6 runs, 6 of them have a record" in output
-    one = ["study.quick.seeds=1", 'study.quick.arms=["optimizer=adam"]']
+    one = ["study.quick.seeds=1", "study.quick.values.alphagrad=[]"]
     process = start(tmp_path, "fresh=true", f"runs={tmp_path}/others", *one)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -274,7 +173,7 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_finish(tmp_path: Path) -> None:
     # A folder where a file has to be: this one run cannot write, until it is gone.
-    [*_, last] = members(composed("study=dqn", "scale=quick", f"runs={tmp_path}/runs", TINY))
+    [*_, last] = members("study=dqn", "scale=quick", f"runs={tmp_path}/runs", TINY)
     (last.run.folder / "progress.csv").mkdir(parents=True)
     process = start(tmp_path)
     output, errors = process.communicate()
@@ -314,3 +213,16 @@ def test_a_killed_worker_costs_its_own_run_only_and_that_goes_on(tmp_path: Path)
     assert process.returncode == 0, errors
     record = json.loads((killed / "record.json").read_text())
     assert [resumption["same_episodes"] for resumption in record["provenance"]["resumed"]] == [True]
+
+
+def test_a_run_that_another_study_has_is_not_run_again(tmp_path: Path) -> None:
+    settings = [f"results={tmp_path}/results", f"runs={tmp_path}/runs", "study.seeds.tune=1"]
+    settings.append("study.families.alphagrad.values=[]")
+    [original] = members("study=dqn", *settings)
+    write_json(original.record, {"schema_version": 1, "identity": original.run.identity})
+    config = composed("study=dqn", *settings, "study.name=other")
+    assert run_study(config)
+    assert not (tmp_path / "runs").exists()
+    manifest = json.loads((tmp_path / "results/other/study.json").read_text())
+    [arm] = manifest["arms"]
+    assert arm["runs"] == [{"stage": "tune", "seed": 0, "identity": original.run.identity}]
