@@ -24,7 +24,8 @@ $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[dev]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
+	$(RUN) -m pip install --quiet -c constraints.txt torch -e '.[sb3]' --group dev
 	@touch $@
 
 test: setup ## Run all tests
