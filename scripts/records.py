@@ -1,12 +1,15 @@
-"""Loads the records of a study and refuses those that do not belong together.
+"""Read the records of a study, as its manifest names them, and refuse what does not belong together.
 
-The schema is documented in ``docs/records.md``. Only the fields that the analysis reads are
-declared here; the others are ignored.
+A study's manifest, ``<results>/<study>/study.json``, says which tasks, families and arms it has, and
+the identity of each planned run; the run's record, if there is one, is in ``<results>/records``. At
+quick scale both are below ``<results>/quick``. The fields are described in ``docs/records.md``. Only
+those that the analysis reads are declared here; the others are ignored.
 """
 
-import re
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -21,8 +24,11 @@ from pydantic import (
     model_validator,
 )
 
-QUICK_SUFFIX = "-quick"
-"""Ends the name of a folder whose runs are too short and too few to be evidence."""
+from experiments.runs.records import find_records
+
+MANIFEST = "study.json"
+LABELS = frozenset({"seed", "device", "protocol", "optimizer_settings"})
+"""Fields of a configuration that may differ between the runs of an arm: they change no result."""
 
 
 class RecordError(Exception):
@@ -56,15 +62,14 @@ class Configuration(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    protocol: str | None
     algorithm: Algorithm
     environment: Environment
     optimizer: dict[str, Any]
     total_steps: PositiveInt
 
     def setting(self) -> dict[str, Any]:
-        """Everything that the runs of one arm have in common."""
-        return self.model_dump(exclude={"seed", "device"})
+        """Return all that the runs of one arm have in common."""
+        return self.model_dump(exclude=set(LABELS))
 
 
 class Curve(Schema):
@@ -139,7 +144,6 @@ class Record(Schema):
     identity: str
     status: Literal["completed", "diverged"]
     reason: str | None
-    arm: str = Field(min_length=1)
     seed: NonNegativeInt
     configuration: Configuration
     steps: NonNegativeInt
@@ -156,92 +160,250 @@ class Record(Schema):
         return self.status == "diverged"
 
 
-@dataclass(frozen=True)
-class Study:
-    """The records of one study at one scale, by arm and within an arm by seed.
+class Scale(StrEnum):
+    """At which scale a study was run; runs at quick scale are no evidence."""
+
+    paper = "paper"
+    quick = "quick"
+
+    def folder(self, results: Path) -> Path:
+        """Return the folder of the records and of the studies' folders, at this scale."""
+        return results / "quick" if self is Scale.quick else results
+
+
+class Task(Schema):
+    """A protocol on one environment for a number of steps.
 
     Attributes:
-        folder: ``<results>/<study>``, or ``<results>/<study>-quick`` at quick scale.
-        arms: Records by arm: Adam first, then AlphaGrad, then the others by family; within a
-            family by the setting that is tuned.
+        name: Within the study.
+        title: As figures and tables call it.
+        protocol: The fixed settings' name.
+        algorithm: The algorithm's name.
+        environment: Gymnasium's id.
+        total_steps: Environment steps of each run.
+        reward_threshold: Return at which Gymnasium calls the environment solved, if it says so.
+    """
+
+    name: str = Field(min_length=1)
+    title: str
+    protocol: str | None
+    algorithm: str
+    environment: str
+    total_steps: PositiveInt
+    reward_threshold: float | None
+
+
+class Family(Schema):
+    """One optimizer with the one setting that is tuned.
+
+    Attributes:
+        name: Within the study.
+        title: As figures and tables call it.
+        tuned: The setting, by its path in a record's configuration.
+        symbol: The setting in figures and tables.
+        default: The value that needs no tuning.
+    """
+
+    name: str = Field(min_length=1)
+    title: str
+    tuned: str
+    symbol: str
+    default: float | None
+
+
+class PlannedRun(Schema):
+    """A run that a study plans."""
+
+    stage: str
+    seed: NonNegativeInt
+    identity: str
+
+
+class PlannedArm(Schema):
+    """A family at one value of its tuned setting, on one task."""
+
+    task: str
+    family: str
+    value: float
+    name: str = Field(min_length=1)
+    runs: tuple[PlannedRun, ...]
+
+
+class Manifest(Schema):
+    """What a study plans.
+
+    Attributes:
+        baseline: The family that the others are compared with, at its default.
+        subject: The family that the study is about.
+        overview: The study's place among those that head the report; ``None`` for no such place.
+    """
+
+    schema_version: Literal[1]
+    name: str = Field(min_length=1)
+    title: str
+    scale: Scale
+    baseline: str
+    subject: str
+    overview: int | None = None
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    families: tuple[Family, ...] = Field(min_length=1)
+    arms: tuple[PlannedArm, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for kind, names in (
+            ("task", [task.name for task in self.tasks]),
+            ("family", [family.name for family in self.families]),
+            ("arm", [f"{arm.name} of {arm.task}" for arm in self.arms]),
+            ("run", [run.identity for arm in self.arms for run in arm.runs]),
+        ):
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{kind} {twice} is there twice")
+        tasks, families = ({each.name for each in all} for all in (self.tasks, self.families))
+        for arm in self.arms:
+            if arm.task not in tasks or arm.family not in families:
+                raise ValueError(f"arm {arm.name}: no task {arm.task} with family {arm.family}")
+        return self
+
+
+@dataclass(frozen=True)
+class ArmRecords:
+    """The finished runs of a family at one value of its tuned setting, on one task.
+
+    Attributes:
+        task: The task.
+        family: The family.
+        value: Of the family's tuned setting.
+        name: Of the arm, within its task.
+        records: By seed; at least one.
+        planned: How many runs are planned, by stage.
+        is_baseline: Whether the other arms of the task are compared with this one.
+        is_subject: Whether it is of the family that the study is about.
+    """
+
+    task: Task
+    family: Family
+    value: float
+    name: str
+    records: tuple[Record, ...]
+    planned: dict[str, int]
+    is_baseline: bool
+    is_subject: bool
+
+
+@dataclass(frozen=True)
+class Study:
+    """The records of one study at one scale.
+
+    Attributes:
+        folder: ``<results>/<study>``, or ``<results>/quick/<study>``.
+        manifest: What was planned.
+        arms: Those with a record at least, in the manifest's order.
     """
 
     folder: Path
-    arms: dict[str, tuple[Record, ...]]
-
-    @property
-    def records(self) -> list[Record]:
-        """All records, in the order of the arms."""
-        return [record for records in self.arms.values() for record in records]
-
-    @property
-    def configuration(self) -> Configuration:
-        """A configuration whose protocol, environment and total steps are the whole study's."""
-        return self.records[0].configuration
+    manifest: Manifest
+    arms: tuple[ArmRecords, ...]
 
     @property
     def name(self) -> str:
-        """The study's name, without the scale."""
-        return self.folder.name.removesuffix(QUICK_SUFFIX)
+        """The study's name."""
+        return self.manifest.name
+
+    @property
+    def title(self) -> str:
+        """The study's name in figures and tables."""
+        return self.manifest.title
+
+    @property
+    def scale(self) -> Scale:
+        """The study's scale."""
+        return self.manifest.scale
 
     @property
     def quick(self) -> bool:
         """Whether the runs are at quick scale, and so no evidence."""
-        return self.folder.name.endswith(QUICK_SUFFIX)
+        return self.scale is Scale.quick
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """The tasks that have a record at least, in the manifest's order."""
+        return list({arm.task.name: arm.task for arm in self.arms}.values())
 
     @property
-    def scale(self) -> str:
-        """``quick`` or ``paper``."""
-        return "quick" if self.quick else "paper"
+    def records(self) -> list[Record]:
+        """All records, in the order of the arms."""
+        return [record for arm in self.arms for record in arm.records]
 
-
-_NUMBER = r"\d+\.?\d*(?:e[+-]?\d+)?"
-_LABEL = re.compile(rf"(?P<family>.+?)(?:-(?P<knob>alpha|lr)(?P<value>{_NUMBER}))?")
-
-
-def family_of(arm: str) -> str:
-    """What an arm's optimizer is, without the setting that is tuned.
-
-    Labels are ``<family>``, ``<family>-alpha<number>`` or ``<family>-lr<number>``. Arms of one
-    family are one optimizer at several settings: ``adam`` and ``adam-lr0.001`` are both ``adam``.
-    """
-    return _label(arm)["family"]
-
-
-def alpha_of(arm: str) -> float | None:
-    """The alpha of an arm of the alpha sweep, ``alphagrad-alpha<number>``; ``None`` for others."""
-    label = _label(arm)
-    in_sweep = label["family"] == "alphagrad" and label["knob"] == "alpha"
-    return float(label["value"]) if in_sweep else None
-
-
-def _label(arm: str) -> re.Match[str]:
-    match = _LABEL.fullmatch(arm)
-    assert match  # any text is at least a family
-    return match
+    def arms_of(self, task: Task) -> list[ArmRecords]:
+        """Return the arms of a task, in their order."""
+        return [arm for arm in self.arms if arm.task == task]
 
 
 Read = TypeVar("Read", bound=Schema)
 
 
-def load_study(folder: Path) -> Study:
-    """Loads ``<folder>/records/*.json``.
+def study_names(results: Path, scale: Scale = Scale.paper) -> list[str]:
+    """Return the names of the studies that have a manifest and a record at least."""
+    folder = scale.folder(results)
+    found = []
+    known = find_records(folder)
+    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+        arms = read_json(path, Manifest).arms
+        if any(run.identity in known for arm in arms for run in arm.runs):
+            found.append(path.parent.name)
+    return found
+
+
+def load_study(results: Path, name: str, scale: Scale = Scale.paper) -> Study:
+    """Read a study's manifest and the records that it names.
+
+    Args:
+        results: The folder of the results.
+        name: The study's.
+        scale: At quick scale, all is read below ``<results>/quick``.
 
     Raises:
-        RecordError: If there is no record; if a file cannot be read or breaks the schema; if two
-            records hold the same arm and seed; if protocol, environment, total steps or the
-            curve's cells differ within the study; if an arm has runs of different settings.
+        RecordError: If there is no manifest or no record; if a file cannot be read or breaks the
+            schema; if a record is not of the run that its name says, or has another environment,
+            number of steps or cells of the curve than its task's others; if an arm has runs of
+            different settings.
     """
-    paths = sorted((folder / "records").glob("*.json"))
-    if not paths:
-        raise RecordError(f"no records in {folder / 'records'}")
-    records = {path: read_json(path, Record) for path in paths}
-    _check_consistency(records)
-    return Study(folder, _by_arm(records.values()))
+    folder = scale.folder(results) / name
+    manifest = read_json(folder / MANIFEST, Manifest)
+    tasks = {task.name: task for task in manifest.tasks}
+    families = {family.name: family for family in manifest.families}
+    paths = find_records(scale.folder(results))
+    arms = []
+    for arm in manifest.arms:
+        runs = [run for run in arm.runs if run.identity in paths]
+        if not runs:
+            continue
+        runs.sort(key=lambda run: run.seed)
+        family = families[arm.family]
+        records = {paths[run.identity]: run for run in runs}
+        arms.append(
+            ArmRecords(
+                tasks[arm.task],
+                family,
+                arm.value,
+                arm.name,
+                tuple(_read_run(path, run) for path, run in records.items()),
+                dict(Counter(run.stage for run in arm.runs)),
+                is_baseline=(arm.family, arm.value) == (manifest.baseline, family.default),
+                is_subject=arm.family == manifest.subject,
+            )
+        )
+    if not arms:
+        raise RecordError(f"{folder / MANIFEST}: no records of its runs yet")
+    study = Study(folder, manifest, tuple(arms))
+    for task in study.tasks:
+        _check_consistency(study.arms_of(task), paths)
+    return study
 
 
 def read_json(path: Path, schema: type[Read]) -> Read:
-    """What a JSON file holds.
+    """Return what a JSON file holds.
 
     Raises:
         RecordError: If it cannot be read or breaks the schema.
@@ -256,41 +418,38 @@ def read_json(path: Path, schema: type[Read]) -> Read:
         raise RecordError(f"{path}: {location and location + ': '}{first['msg']}") from error
 
 
-def _check_consistency(records: dict[Path, Record]) -> None:
-    first_path, first = next(iter(records.items()))
-    runs: dict[tuple[str, int], Path] = {}
-    arms: dict[str, Path] = {}
-    for path, record in records.items():
-        run = f"arm {record.arm}, seed {record.seed}"
-        if other := runs.get((record.arm, record.seed)):
-            raise RecordError(f"{path}: {run} is already in {other.name}")
-        runs[record.arm, record.seed] = path
-
-        for field in ("protocol", "environment", "total_steps"):
-            here = getattr(record.configuration, field)
-            if here != (there := getattr(first.configuration, field)):
-                raise RecordError(f"{path}: {field} is {here}, but {there} in {first_path.name}")
-        if record.curve.step != first.curve.step:
-            raise RecordError(f"{path}: curve.step differs from that in {first_path.name}")
-
-        other = arms.setdefault(record.arm, path)
-        here, there = record.configuration.setting(), records[other].configuration.setting()
-        if differing := [key for key in here | there if here.get(key) != there.get(key)]:
-            raise RecordError(
-                f"{path}: {', '.join(differing)} of arm {record.arm} differs from {other.name}"
-            )
+def _read_run(path: Path, run: PlannedRun) -> Record:
+    record = read_json(path, Record)
+    for field in ("identity", "seed"):
+        if (here := getattr(record, field)) != (there := getattr(run, field)):
+            raise RecordError(f"{path}: {field} is {here}, but {there} in {MANIFEST}")
+    return record
 
 
-def _by_arm(records: Iterable[Record]) -> dict[str, tuple[Record, ...]]:
-    arms: dict[str, tuple[Record, ...]] = {}
-    for record in sorted(records, key=lambda record: (_arm_order(record), record.seed)):
-        arms[record.arm] = (*arms.get(record.arm, ()), record)
-    return arms
-
-
-def _arm_order(record: Record) -> tuple[int, str, float, str]:
-    """Adam, then AlphaGrad, then the other families; within a family by the tuned setting."""
-    label = _label(record.arm)
-    group = {"adam": 0, "alphagrad": 1}.get(label["family"], 2)
-    tuned = float(label["value"]) if label["knob"] else record.configuration.algorithm.learning_rate
-    return group, label["family"], tuned, record.arm
+def _check_consistency(arms: list[ArmRecords], paths: dict[str, Path]) -> None:
+    """Refuse records of a task that cannot stand beside each other."""
+    first = arms[0].records[0]
+    for arm in arms:
+        setting = arm.records[0].configuration.setting()
+        for record in arm.records:
+            path, configuration = paths[record.identity], record.configuration
+            for field, here, there in (
+                ("environment.id", configuration.environment.id, arm.task.environment),
+                ("total_steps", configuration.total_steps, arm.task.total_steps),
+            ):
+                if here != there:
+                    raise RecordError(f"{path}: {field} is {here}, but {there} in {MANIFEST}")
+            for field, here, there in (
+                ("environment", configuration.environment, first.configuration.environment),
+                ("curve.step", record.curve.step, first.curve.step),
+            ):
+                if here != there:
+                    raise RecordError(
+                        f"{path}: {field} differs from that in {paths[first.identity].name}"
+                    )
+            own = configuration.setting()
+            if differing := [key for key in own | setting if own.get(key) != setting.get(key)]:
+                other = paths[arm.records[0].identity].name
+                raise RecordError(
+                    f"{path}: {', '.join(differing)} of arm {arm.name} differs from {other}"
+                )

@@ -1,7 +1,6 @@
 """The command line of the analysis: ``key=value`` arguments, and the studies that they name."""
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -9,14 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scripts.records import QUICK_SUFFIX
-
-
-class Scale(Enum):
-    """At which scale a study was run."""
-
-    paper = "paper"
-    quick = "quick"
+from scripts.records import Scale, Study, load_study, study_names
 
 
 @dataclass
@@ -51,7 +43,7 @@ Settings = TypeVar("Settings")
 
 
 def parse(schema: type[Settings], arguments: list[str], usage: str) -> Settings:
-    """Reads ``key=value`` arguments.
+    """Read ``key=value`` arguments.
 
     Raises:
         SettingsError: If a key is unknown or a value is wrong.
@@ -63,20 +55,20 @@ def parse(schema: type[Settings], arguments: list[str], usage: str) -> Settings:
         raise SettingsError(f"{str(error).splitlines()[0]}; usage: {usage}") from error
 
 
-def study_folders(settings: StudySettings) -> list[Path]:
-    """The folders of the studies that the settings name.
+def load_studies(settings: StudySettings) -> list[Study]:
+    """Return the studies that the settings name, by scale and by name.
 
     Raises:
         SettingsError: If ``study=all`` finds no records.
+        RecordError: If a study's records cannot be used.
     """
     results = Path(settings.results)
     if settings.study != "all":
-        quick = settings.scale is Scale.quick
-        return [results / (settings.study + (QUICK_SUFFIX if quick else ""))]
-    folders = {path.parent.parent for path in results.glob("*/records/*.json")}
-    if settings.scale is not None:
-        quick = settings.scale is Scale.quick
-        folders = {folder for folder in folders if folder.name.endswith(QUICK_SUFFIX) == quick}
-    if not folders:
+        return [load_study(results, settings.study, settings.scale or Scale.paper)]
+    scales = Scale if settings.scale is None else [settings.scale]
+    studies = [
+        load_study(results, name, scale) for scale in scales for name in study_names(results, scale)
+    ]
+    if not studies:
         raise SettingsError(f"no study in {results} has records")
-    return sorted(folders)
+    return studies

@@ -1,4 +1,4 @@
-"""How steady training is: across seeds, within a run, and against the choice of alpha.
+"""How steady training is: across seeds, within a run, and against the choice of the tuned setting.
 
 Spread and drawdown are measures of Chan et al., "Measuring the Reliability of Reinforcement
 Learning Algorithms", ICLR 2020 (https://arxiv.org/abs/1912.05663): dispersion across runs, and
@@ -16,17 +16,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.stats import iqr  # type: ignore[import-untyped]
 
-from scripts.statistics import Arm, FloatArray, aggregate_iqm
+from scripts.statistics import FloatArray, Runs, aggregate_iqm
 
 LEARNED = 0.1
 """A run has learned something once it is this share of the way from untrained to best."""
 NEAR_BEST = 0.9
-"""What counts as good as the best alpha: this share of the way from untrained to it."""
+"""What counts as good as the best value: this share of the way from untrained to it."""
 
 
 @dataclass(frozen=True)
 class ReturnRange:
-    """What a study's returns range over; gives shares a meaning where returns are negative.
+    """What a task's returns range over; gives shares a meaning where returns are negative.
 
     Attributes:
         untrained: Median over all runs of the first cell of the curve: a policy that has hardly
@@ -38,18 +38,18 @@ class ReturnRange:
     best: float
 
     def share(self, returns: FloatArray) -> FloatArray:
-        """Returns as shares of the range: 0 untrained, 1 best."""
+        """Return returns as shares of the range: 0 untrained, 1 best."""
         return np.asarray((returns - self.untrained) / (self.best - self.untrained))
 
 
-def return_range(arms: Sequence[Arm]) -> ReturnRange:
-    """The range of all runs of a study."""
-    curves = np.concatenate([arm.curves for arm in arms])
+def return_range(arms: Sequence[Runs]) -> ReturnRange:
+    """Return the range of all runs of a task."""
+    curves = np.concatenate([runs.curves for runs in arms])
     return ReturnRange(float(np.median(curves[:, 0])), float(smoothed(curves).max()))
 
 
 def interquartile_range(scores: FloatArray, *, axis: int = 0) -> FloatArray:
-    """Spread across seeds: the distance of the quartiles, in units of return.
+    """Return the spread across seeds: the distance of the quartiles, in units of return.
 
     Has an interval by `interval_estimates`.
     """
@@ -57,7 +57,7 @@ def interquartile_range(scores: FloatArray, *, axis: int = 0) -> FloatArray:
 
 
 def smoothed(curves: FloatArray) -> FloatArray:
-    """Means over every window of a twentieth of the run, at least one cell.
+    """Return means over every window of a twentieth of the run, at least one cell.
 
     Args:
         curves: Shape (seeds, cells).
@@ -70,7 +70,7 @@ def smoothed(curves: FloatArray) -> FloatArray:
 
 
 def drawdown(curves: FloatArray) -> FloatArray:
-    """Largest fall of each smoothed curve from its running maximum, as a share of its range.
+    """Return the largest fall of each smoothed curve from its running maximum, as a share of its range.
 
     0 is a curve that never falls, 1 one that loses all that it gained. A flat curve has 0; whether
     its run learned anything is the question of `instability`.
@@ -87,20 +87,20 @@ def drawdown(curves: FloatArray) -> FloatArray:
     return np.asarray(np.divide(fall, extent, out=np.zeros_like(fall), where=extent > 0))
 
 
-def instability(arm: Arm, extent: ReturnRange) -> FloatArray:
-    """The drawdown of each run; 1 for a run that diverged or learned nothing.
+def instability(runs: Runs, extent: ReturnRange) -> FloatArray:
+    """Return the drawdown of each run; 1 for a run that diverged or learned nothing.
 
     Such a run has hardly anything to lose, and would count as the steadiest of all.
 
     Returns:
         In [0, 1], shape (seeds,).
     """
-    learned = extent.share(smoothed(arm.curves).max(axis=1)) >= LEARNED
-    return np.where(learned & ~arm.diverged, drawdown(arm.curves), 1.0)
+    learned = extent.share(smoothed(runs.curves).max(axis=1)) >= LEARNED
+    return np.where(learned & ~runs.diverged, drawdown(runs.curves), 1.0)
 
 
-def collapsed(arm: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
-    """Whether each run ended below half of its own best, after it had learned something.
+def collapsed(runs: Runs, extent: ReturnRange) -> NDArray[np.bool_]:
+    """Return whether each run ended below half of its own best, after it had learned something.
 
     Our definition. Both are measured from the untrained return, and the best is that of the
     smoothed curve; a run whose best stays below `LEARNED` had nothing to lose.
@@ -108,23 +108,23 @@ def collapsed(arm: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
     Returns:
         Shape (seeds,).
     """
-    best = extent.share(smoothed(arm.curves).max(axis=1))
-    return np.asarray((best >= LEARNED) & (extent.share(arm.scores) < best / 2))
+    best = extent.share(smoothed(runs.curves).max(axis=1))
+    return np.asarray((best >= LEARNED) & (extent.share(runs.scores) < best / 2))
 
 
-def alpha_robustness(
-    *strata: FloatArray, alphas: Sequence[float], untrained: float, axis: int = 0
+def robustness(
+    *strata: FloatArray, settings: Sequence[float], untrained: float, axis: int = 0
 ) -> FloatArray:
-    """Share of the range of alpha, on a logarithmic axis, that is nearly as good as the best.
+    """Return the share of a setting's range, on a logarithmic axis, nearly as good as the best.
 
-    Our definition. The interquartile mean is interpolated linearly in log alpha between the arms;
-    near is at least `NEAR_BEST` of the way from untrained to the highest of them. As statistic of
-    `interval_estimates`, which looks for the highest in every resample anew, bind the keywords with
-    `functools.partial`.
+    Our definition. The interquartile mean is interpolated linearly in the setting's logarithm
+    between the arms; near is at least `NEAR_BEST` of the way from untrained to the highest of them.
+    As statistic of `interval_estimates`, which looks for the highest in every resample anew, bind
+    the keywords with `functools.partial`.
 
     Args:
-        *strata: Final scores, an array of shape (seeds,) for each alpha.
-        alphas: In growing order, two or more.
+        *strata: Final scores, an array of shape (seeds,) for each value of the setting.
+        settings: The values, positive and in growing order, two or more.
         untrained: `ReturnRange.untrained`.
         axis: That of the seeds.
 
@@ -137,5 +137,5 @@ def alpha_robustness(
     # Along a segment from low to high, the part above the level; all or nothing where it is flat.
     sloping = high > low
     part = np.divide(high - level, high - low, out=(low >= level).astype(float), where=sloping)
-    widths = np.diff(np.log(alphas))
+    widths = np.diff(np.log(settings))
     return np.asarray(np.tensordot(widths / widths.sum(), np.clip(part, 0, 1), axes=1))

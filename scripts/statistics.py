@@ -14,14 +14,14 @@ What counts:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
-from scripts.records import Record, Study, alpha_of, family_of
+from scripts.records import Family, Record, Study, Task
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., FloatArray]
@@ -30,8 +30,6 @@ CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 10_000
 MINIMUM_SEEDS = 3
 """With fewer seeds than this, a bootstrap interval says nothing and none is given."""
-TARGETS = {"CartPole-v1": 475.0, "HalfCheetah-v4": 4800.0, "Hopper-v4": 3800.0}
-"""Returns at which Gymnasium calls an environment solved (``reward_threshold`` of its spec)."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,12 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One optimizer setting as the statistics see it: a row for each seed, nothing missing.
+class Runs:
+    """Runs of an optimizer as the statistics see them: a row for each seed, nothing missing.
 
     Attributes:
-        name: The arm's label.
-        records: The runs, by seed.
+        name: What they are called.
+        records: By seed.
         scores: Final scores, in units of return, shape (seeds,).
         curves: Training returns, shape (seeds, cells).
     """
@@ -66,24 +64,37 @@ class Arm:
     curves: FloatArray
 
     @property
-    def family(self) -> str:
-        """The optimizer without the setting that is tuned: that of ``adam-lr0.001`` is ``adam``."""
-        return family_of(self.name)
-
-    @property
-    def learning_rate(self) -> float:
-        """The base learning rate, before any annealing."""
-        return self.records[0].configuration.algorithm.learning_rate
-
-    @property
     def diverged(self) -> NDArray[np.bool_]:
         """Whether each run diverged, shape (seeds,)."""
         return np.array([record.diverged for record in self.records])
 
-    @property
-    def alpha(self) -> float | None:
-        """Alpha, if the arm belongs to the alpha sweep."""
-        return alpha_of(self.name)
+
+@dataclass(frozen=True)
+class Arm(Runs):
+    """The runs of a family at one value of its tuned setting, on one task.
+
+    Attributes:
+        family: The family.
+        value: Of the setting that is tuned.
+        is_baseline: Whether the task's other arms are compared with this one.
+        is_subject: Whether it is of the family that the study is about.
+    """
+
+    family: Family
+    value: float
+    is_baseline: bool
+    is_subject: bool
+
+
+@dataclass(frozen=True)
+class Tuned(Runs):
+    """The runs of a family at the settings that `tuned_arm` chose.
+
+    Attributes:
+        chosen: The arm of each run.
+    """
+
+    chosen: tuple[Arm, ...]
 
 
 def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
@@ -117,7 +128,7 @@ def aggregate_optimality_gap(*strata: FloatArray, target: float, axis: int = 0) 
 
     Args:
         *strata: Scores, in units of return.
-        target: In the same units, as in `TARGETS`.
+        target: In the same units, as `Task.reward_threshold`.
         axis: That of the samples.
     """
     missed = np.maximum(target - np.concatenate(strata, axis=axis), 0)
@@ -222,35 +233,47 @@ def area_under_curve(curves: FloatArray) -> FloatArray:
     return np.asarray(curves.mean(axis=1))
 
 
-def lowest_return(study: Study) -> float:
-    """Lowest value of any run's curve: the score of a run in which no episode ended.
+def lowest_return(study: Study, task: Task) -> float:
+    """Return the lowest value of any run's curve: the score of a run in which no episode ended.
 
-    NaN if no episode ended in the whole study.
+    NaN if no episode ended in any run of the task.
     """
-    returns = _numbers(value for record in study.records for value in record.curve.return_mean)
+    records = [record for arm in study.arms_of(task) for record in arm.records]
+    returns = _numbers(value for record in records for value in record.curve.return_mean)
     return float(np.nanmin(returns)) if not np.isnan(returns).all() else float("nan")
 
 
-def arms_of(study: Study) -> list[Arm]:
-    """The study's arms in their order, by the rules of what counts that the module states."""
-    floor = lowest_return(study)
+def arms_of(study: Study, task: Task) -> list[Arm]:
+    """Return a task's arms in their order, by the rules of what counts that the module states."""
+    floor = lowest_return(study, task)
     arms = []
-    for name, records in study.arms.items():
-        scores = _numbers(record.final_score for record in records)
-        curves = np.stack([_numbers(record.curve.return_mean) for record in records])
+    for arm in study.arms_of(task):
+        scores = _numbers(record.final_score for record in arm.records)
+        curves = np.stack([_numbers(record.curve.return_mean) for record in arm.records])
         scores[np.isnan(scores)] = floor
-        arms.append(Arm(name, records, scores, fill_curves(curves, floor)))
+        arms.append(
+            Arm(
+                arm.name,
+                arm.records,
+                scores,
+                fill_curves(curves, floor),
+                arm.family,
+                arm.value,
+                arm.is_baseline,
+                arm.is_subject,
+            )
+        )
     return arms
 
 
-def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
-    """Runs of a family at a setting that was chosen without looking at them.
+def tuned_arm(arms: Sequence[Arm], name: str) -> Tuned:
+    """Return the runs of a family at a setting that was chosen without looking at them.
 
     Choosing the best arm on the seeds that it is then scored on is optimistic: the best of several
     noisy scores is best partly by luck. So for each seed, the arm with the highest interquartile
     mean over all other seeds is taken, and its run with this seed counts; of arms that tie, the
-    first is taken. The result has a run for each seed that all arms have, and may be used like any
-    other arm: with all statistics and their intervals. Halves that choose for each other would do
+    first is taken. The result has a run for each seed that all arms have, and may be used like an
+    arm: with all statistics and their intervals. Halves that choose for each other would do
     as well, but the outcome then depends on which seeds are put together. Where several arms are
     about equal it leans to the low side: leaving out an arm's best run speaks against that arm.
 
@@ -266,7 +289,8 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
         ValueError: If the arms of several have fewer than two seeds in common.
     """
     if len(arms) == 1:
-        return replace(arms[0], name=name)
+        (arm,) = arms
+        return Tuned(name, arm.records, arm.scores, arm.curves, (arm,) * len(arm.records))
     arms = at_common_seeds(arms)
     seeds = range(len(arms[0].records))
     if len(seeds) < 2:
@@ -274,16 +298,20 @@ def tuned_arm(arms: Sequence[Arm], name: str) -> Arm:
     scores = np.stack([arm.scores for arm in arms])
     others = [aggregate_iqm(np.delete(scores, seed, axis=1), axis=1) for seed in seeds]
     chosen = [arms[int(best.argmax())] for best in others]
-    return Arm(
+    return Tuned(
         name,
         tuple(arm.records[seed] for seed, arm in enumerate(chosen)),
         np.array([arm.scores[seed] for seed, arm in enumerate(chosen)]),
         np.array([arm.curves[seed] for seed, arm in enumerate(chosen)]),
+        tuple(chosen),
     )
 
 
-def at_common_seeds(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms with their runs at the seeds that all of them have, by seed."""
+AnyRuns = TypeVar("AnyRuns", bound=Runs)
+
+
+def at_common_seeds(arms: Sequence[AnyRuns]) -> list[AnyRuns]:
+    """Return the arms with their runs at the seeds that all of them have, by seed."""
     seeds = set.intersection(*({record.seed for record in arm.records} for arm in arms))
     found = []
     for arm in arms:
@@ -296,8 +324,8 @@ def at_common_seeds(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def chance_of_gain(
-    arms: Sequence[Arm],
-    rival: Arm,
+    arms: Sequence[Runs],
+    rival: Runs,
     *,
     seeds: int,
     untrained: float,

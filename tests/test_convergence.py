@@ -241,7 +241,7 @@ def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
     done = run(tmp_path, "tensors=[[3],[1,2]]", "alphas=[1]", "steps=[10,30]")
     assert done.returncode == 0, done.stderr
     assert "convergence: network" in done.stdout
-    [path] = (tmp_path / "theory").iterdir()
+    [path] = (tmp_path / "convergence").iterdir()
     record: dict[str, Any] = json.loads(path.read_text())
     assert record["status"] == "completed"
     assert path.name == f"{record['identity']}.json"

@@ -50,8 +50,8 @@ Sizes = Annotated[list[Count], Field(min_length=1)]
 
 
 @dataclass
-class TheoryConfig:
-    """One check of the theory: the cases are all combinations.
+class ConvergenceConfig:
+    """One check: the cases are all combinations.
 
     Attributes:
         tensors: problems by the sizes of their tensors, as ``[[10], [1, 10]]``; the network has
@@ -60,7 +60,7 @@ class TheoryConfig:
         eps: of the functions with a known L; the network's is the optimizer's default.
         steps: horizons T, growing; each learning rate is the best one for its T.
         constant_steps: the T whose best learning rate a series of constant steps keeps for all T.
-        results: the record goes to its folder ``theory``.
+        results: the record goes to its folder ``convergence``.
     """
 
     __pydantic_config__ = STRICT
@@ -87,7 +87,7 @@ class TheoryConfig:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-ConfigStore.instance().store(name="convergence_schema", node=TheoryConfig)
+ConfigStore.instance().store(name="convergence_schema", node=ConvergenceConfig)
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def counterexample(alpha: float, steps: list[int]) -> dict[str, Any]:
     }
 
 
-def checks(config: TheoryConfig) -> Iterator[tuple[Problem, float, float, int | None]]:
+def checks(config: ConvergenceConfig) -> Iterator[tuple[Problem, float, float, int | None]]:
     """The arguments of `series`, less the steps, for every series of a check."""
     problems = [profile_problem(name, sizes) for name in PROFILES for sizes in config.tensors]
     network_eps = AlphaGrad([torch.zeros(1)]).defaults["eps"]
@@ -255,7 +255,7 @@ def checks(config: TheoryConfig) -> Iterator[tuple[Problem, float, float, int | 
         yield network_problem(), alpha, network_eps, None
 
 
-def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
+def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]]:
     """Run all checks and write the record, in place of an earlier one of the same configuration.
 
     Its fields are those of a run's record (docs/records.md) where they have a meaning, and
@@ -319,7 +319,7 @@ def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
         "timing": {"wall_seconds": time.perf_counter() - began},
         "provenance": {"started": started, "command": command} | provenance() | {"finished": now()},
     }
-    path = Path(config.results) / "theory" / f"{config.identity()}.json"
+    path = Path(config.results) / "convergence" / f"{config.identity()}.json"
     write_json(path, record)
     return path, record
 
@@ -328,7 +328,7 @@ def check(config: TheoryConfig, command: str) -> tuple[Path, dict[str, Any]]:
 def main(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if a check fails."""
     with exit_on_mistake():
-        config: TheoryConfig = typed("", TheoryConfig, OmegaConf.to_container(composed))
+        config: ConvergenceConfig = typed("", ConvergenceConfig, OmegaConf.to_container(composed))
         if config.steps != sorted(set(config.steps)):
             raise ConfigurationError(f"steps = {config.steps}: should grow")
     overrides = shlex.join(HydraConfig.get().overrides.task)

@@ -4,33 +4,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_fixtures import make_theory
+from support.records import make_convergence
 
 from scripts import claims
 from scripts.figures import __main__ as draw
-from scripts.theory import load_theory
+from scripts.convergence import load_convergence
 
 ROOT = Path(__file__).parents[1]
 NAN = float("nan")
 
 
-def write_theory(results: Path, *records: dict[str, Any]) -> Path:
-    (results / "theory").mkdir()
+def write_convergence(results: Path, *records: dict[str, Any]) -> Path:
+    (results / "convergence").mkdir()
     for number, record in enumerate(records):
-        (results / "theory" / f"{number}.json").write_text(json.dumps(record))
+        (results / "convergence" / f"{number}.json").write_text(json.dumps(record))
     return results
 
 
 def test_the_newest_is_last(tmp_path: Path) -> None:
-    older, newer = make_theory(alpha=1.0), make_theory(alpha=2.0)
+    older, newer = make_convergence(alpha=1.0), make_convergence(alpha=2.0)
     newer["provenance"]["finished"] = "2026-01-01"
-    found = load_theory(write_theory(tmp_path, newer, older))
+    found = load_convergence(write_convergence(tmp_path, newer, older))
     assert [record.series[0].alpha for record in found] == [1, 2]
-    assert load_theory(tmp_path / "elsewhere") == []
+    assert load_convergence(tmp_path / "elsewhere") == []
 
 
 def test_the_committed_record_can_be_read() -> None:
-    [record] = load_theory(ROOT / "results")
+    [record] = load_convergence(ROOT / "results")
     assert sum(len(row.cases) for row in record.series) == record.summary.cases
 
 
@@ -63,10 +63,10 @@ def test_a_bad_record_is_one_line_and_exit_code_2(
     series: dict[str, Any],
     message: str,
 ) -> None:
-    results = write_theory(tmp_path, make_theory(**series))
-    study = ["study=theory"] * (main is draw.main)
+    results = write_convergence(tmp_path, make_convergence(**series))
+    study = ["study=convergence"] * (main is draw.main)
     assert main([*study, f"results={results}"]) == 2
     error = capsys.readouterr().err
-    assert f"{results}/theory/0.json: " in error
+    assert f"{results}/convergence/0.json: " in error
     assert message in error
     assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Loads the records of ``python -m experiments.convergence``.
+"""Read the records of ``python -m experiments.convergence``.
 
 ``experiments/convergence/__main__.py`` documents their fields. Only those that the analysis reads
 are declared here; the others are ignored.
@@ -71,7 +71,7 @@ class Provenance(Schema):
     finished: str
 
 
-class Theory(Schema):
+class Convergence(Schema):
     """One record."""
 
     summary: Summary
@@ -80,11 +80,12 @@ class Theory(Schema):
     provenance: Provenance
 
 
-def load_theory(results: Path) -> list[Theory]:
-    """Loads ``<results>/theory/*.json``, the newest last.
+def load_convergence(results: Path) -> list[Convergence]:
+    """Return ``<results>/convergence/*.json``, the newest last.
 
     Raises:
         RecordError: If a file cannot be read or breaks the schema.
     """
-    records = [read_json(path, Theory) for path in sorted((results / "theory").glob("*.json"))]
+    paths = sorted((results / "convergence").glob("*.json"))
+    records = [read_json(path, Convergence) for path in paths]
     return sorted(records, key=lambda record: record.provenance.finished)
