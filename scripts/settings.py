@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scripts.records import Scale, Study, load_study, study_names
+from scripts.studies import Scale, Study, load_study, study_names
 
 
 @dataclass

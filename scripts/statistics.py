@@ -21,7 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap  # type: ignore[import-untyped]
 
-from scripts.records import Family, Record, Study, Task
+from scripts.records import Record
+from scripts.studies import Family, Study, Task
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., FloatArray]
@@ -74,12 +75,14 @@ class Arm(Runs):
     """The runs of a family at one value of its tuned setting, on one task.
 
     Attributes:
+        task: The task.
         family: The family.
         value: Of the setting that is tuned.
         is_baseline: Whether the task's other arms are compared with this one.
         is_subject: Whether it is of the family that the study is about.
     """
 
+    task: Task
     family: Family
     value: float
     is_baseline: bool
@@ -257,6 +260,7 @@ def arms_of(study: Study, task: Task) -> list[Arm]:
                 arm.records,
                 scores,
                 fill_curves(curves, floor),
+                task,
                 arm.family,
                 arm.value,
                 arm.is_baseline,

@@ -14,7 +14,7 @@ from scripts.figures.diagnostics import saturated_share, update_size
 from scripts.figures.overview import PAPER_STUDIES
 from scripts.figures.plot import Plot
 from scripts.figures.theory import counterexample, gradient_norm_bound
-from scripts.records import Study
+from scripts.studies import Study
 
 STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
     draw.__name__: draw

@@ -26,7 +26,7 @@ from scripts.figures.plot import (
     looks,
     title,
 )
-from scripts.records import Study
+from scripts.studies import Study
 from scripts.stability import instability, return_range
 from scripts.statistics import (
     Arm,

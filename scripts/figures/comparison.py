@@ -19,7 +19,7 @@ from scripts.figures.plot import (
     panels,
     title,
 )
-from scripts.records import Study
+from scripts.studies import Study
 from scripts.statistics import arms_of, interval_estimates
 
 

@@ -21,7 +21,7 @@ from scripts.figures.plot import (
     panels,
     title,
 )
-from scripts.records import Study
+from scripts.studies import Study
 from scripts.statistics import (
     Arm,
     FloatArray,

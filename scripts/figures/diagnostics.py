@@ -7,7 +7,7 @@ from matplotlib.ticker import NullLocator
 
 from scripts.figures.curves import step_axis
 from scripts.figures.plot import Plot, Size, caption, four_across, looks, panels, title
-from scripts.records import Study
+from scripts.studies import Study
 from scripts.statistics import Arm, arms_of
 
 FLOOR = 1e-8

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 from scripts.figures.alpha import SCORE, band, draw_seeds, seed_data
 from scripts.figures.curves import curve_data, draw_curve, step_axis
 from scripts.figures.plot import COLUMN, GREY, Look, Plot, Size, command, looks
-from scripts.records import Study
+from scripts.studies import Study
 from scripts.statistics import MINIMUM_SEEDS, Arm, arms_of
 
 PAPER_STUDIES = {

@@ -1,15 +1,15 @@
 """What all figures share: sizes, the look of an arm, captions, and how a figure becomes files.
 
-Adam is black, its other learning rates greys, alpha a ramp from dark to light, and every other
-family tints of its colour, so that the order of the arms survives colour blindness and a
-black-and-white printer.
+The baseline is black, its family's other values greys, the study's subject a ramp from dark to
+light, and every other family tints of its colour, so that the order of the arms survives colour
+blindness and a black-and-white printer.
 """
 
 import io
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from scripts.files import write
-from scripts.records import Study
 from scripts.statistics import (
     CONFIDENCE_LEVEL,
     MINIMUM_SEEDS,
@@ -33,14 +32,15 @@ from scripts.statistics import (
     Estimate,
     lowest_return,
 )
+from scripts.studies import Study, Task
 
-STYLE = Path(__file__).with_name("alphagrad.mplstyle")
+STYLE = Path(__file__).with_name("figures.mplstyle")
 # DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
 for _font in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
     font_manager.fontManager.addfont(_font)
 INK, GREY, ALERT = "#000000", "#555555", "#B34700"
 OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, a family each for arms that are neither Adam nor of the alpha sweep."""
+"""Okabe and Ito's colours, one for each family that is neither baseline nor subject."""
 
 SHORTEST = 2.4
 """Height of a figure, in inches, below which what stands beside its axes has no room."""
@@ -65,26 +65,28 @@ def four_across(size: Size) -> Size:
     return replace(size, columns=2 if size is COLUMN else 4)
 
 
+class NothingToDrawError(Exception):
+    """There is no such figure of these records; the message is what it needs."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure that can be drawn at any size.
 
     Attributes:
-        name: Of its files, and of the figure on the command line.
         title: What it shows, in a few words.
-        caption: What is needed to read it and to make it again.
+        caption: What is needed to read it.
         data: The numbers that are drawn.
         draw: Draws it at a size.
     """
 
-    name: str
     title: str
     caption: str
     data: pd.DataFrame
     draw: Callable[[Size], Figure]
 
     def figure(self, size: Size) -> Figure:
-        """The figure at a size, in the style of all figures and laid out once for all files."""
+        """Return the figure at a size, in the style of all and laid out once for all files."""
         with matplotlib.style.context(STYLE):
             figure = self.draw(size)
             # A figure that knows its layout would be laid out and drawn once more for each file.
@@ -93,7 +95,7 @@ class Plot:
 
 
 def render(figure: Figure, kind: Literal["png", "pdf", "svg"]) -> bytes:
-    """The figure as a file's bytes, which depend on nothing but it and the library versions."""
+    """Return a file's bytes, which depend on nothing but the figure and library versions."""
     metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with matplotlib.style.context(STYLE):
@@ -117,32 +119,45 @@ class Drawn:
     title: str
     caption: str
 
-    ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
-
     def path(self, ending: str) -> Path:
-        """The file that ends so, one of `ENDINGS`."""
+        """Return the file that ends so, one of `ENDINGS`."""
         return self.folder / f"{self.name}{ending}"
 
 
-def save(plot: Plot, folder: Path) -> Drawn:
-    """Writes the figure with its data and caption.
+ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
+"""Of a figure's files: PNG, SVG and PDF of a page's width, PDF of a column's, the CSV of what is
+drawn, and the caption."""
+PAGES = (".png", ".svg")
+"""Of those that the pages show."""
 
-    The files are the PNG, the SVG and the PDF of a page's width, the PDF of a column's, the CSV of
-    what is drawn, and the caption.
+
+def save(
+    plot: Plot, folder: Path, name: str, arguments: str, endings: Iterable[str] = ENDINGS
+) -> Drawn:
+    """Write the figure's files.
+
+    Args:
+        plot: The figure.
+        folder: Where to.
+        name: How the files' names begin.
+        arguments: Of the command that draws the figure, without its name.
+        endings: Of the files that are written, some of `ENDINGS`.
     """
-    drawn = Drawn(folder, plot.name, plot.title, plot.caption)
-    page = plot.figure(PAGE)
-    csv = plot.data.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    files = (
-        render(page, "png"),
-        render(page, "svg"),
-        render(page, "pdf"),
-        render(plot.figure(COLUMN), "pdf"),
-        csv.encode(),
-        f"{plot.title}. {plot.caption}\n".encode(),
-    )
-    for ending, content in zip(Drawn.ENDINGS, files, strict=True):
-        write(drawn.path(ending), content)
+    command = f"Drawn by `python -m scripts.figures {arguments} name={name}`."
+    drawn = Drawn(folder, name, plot.title, f"{plot.caption} {command}")
+    page = cache(lambda: plot.figure(PAGE))
+    makers: dict[str, Callable[[], bytes]] = {
+        ".png": lambda: render(page(), "png"),
+        ".svg": lambda: render(page(), "svg"),
+        ".pdf": lambda: render(page(), "pdf"),
+        "-column.pdf": lambda: render(plot.figure(COLUMN), "pdf"),
+        ".csv": lambda: plot.data.to_csv(
+            index=False, lineterminator="\n", float_format="%.6g"
+        ).encode(),
+        ".txt": lambda: f"{drawn.title}. {drawn.caption}\n".encode(),
+    }
+    for ending in endings:
+        write(drawn.path(ending), makers[ending]())
     return drawn
 
 
@@ -163,62 +178,74 @@ class Look:
     linestyle: str = "-"
 
 
+def plain(text: str) -> str:
+    """Return a text that matplotlib shows as it stands: no formula, and not hidden."""
+    return (" " * text.startswith("_") + text).replace("$", r"\$")
+
+
+def setting_name(arm: Arm) -> str:
+    """Return what the arm's family tunes, as a figure calls it."""
+    return plain(f"{arm.family.title}'s {arm.family.symbol}")
+
+
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
-    """A look for each arm, by its name: Adam's, one of the ramp's, or a tint of its family's."""
+    """Return a look for each arm, by its name."""
     arms = list(arms)
-    sweep = sum(arm.alpha is not None for arm in arms)
-    tuned = sum(arm.family == "adam" for arm in arms if arm.name != "adam")
-    ramp = iter(mpl.colormaps["plasma"](np.linspace(0.08, 0.86, sweep)))
-    greys = iter(mpl.colormaps["Greys"](np.linspace(0.85, 0.5, tuned)))
-    others = by_family(arm for arm in arms if arm.family != "adam" and arm.alpha is None)
-    tints: dict[str, Color] = {}
-    for color, family in zip(itertools.cycle(OTHERS), others.values(), strict=False):
-        for arm, white in zip(family, np.linspace(0, 0.55, len(family)), strict=True):
-            tints[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
+    family = next((arm.family for arm in arms if arm.is_baseline), None)
+    kinds: dict[str, list[Arm]] = {"subject": [], "greys": [], "others": []}
+    for arm in arms:
+        if not arm.is_baseline:
+            kind = "subject" if arm.is_subject else "greys" if arm.family == family else "others"
+            kinds[kind].append(arm)
+    colors: dict[str, Color] = {}
+    for kind, ramp, ends in (("subject", "plasma", (0.08, 0.86)), ("greys", "Greys", (0.85, 0.5))):
+        shades = mpl.colormaps[ramp](np.linspace(*ends, len(kinds[kind])))
+        colors |= {arm.name: tuple(shade) for arm, shade in zip(kinds[kind], shades, strict=True)}
+    for color, rivals in zip(
+        itertools.cycle(OTHERS), by_family(kinds["others"]).values(), strict=False
+    ):
+        for arm, white in zip(rivals, np.linspace(0, 0.55, len(rivals)), strict=True):
+            colors[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
     found = {}
     for arm in arms:
-        rate = f"lr {arm.learning_rate:g}"
-        if arm.name == "adam":
-            look = Look("Adam", rate, INK)
-        elif arm.alpha is not None:
-            look = Look(f"α = {arm.alpha:g}", f"α = {arm.alpha:g}", tuple(next(ramp)))
-        elif arm.family == "adam":
-            look = Look(f"Adam, {rate}", rate, tuple(next(greys)), "--")
+        setting = plain(f"{arm.family.symbol} = {arm.value:g}")
+        label = plain(f"{arm.family.title}, ") + setting.lstrip()
+        if arm.is_baseline:
+            look = Look(plain(arm.family.title), setting, INK)
+        elif arm.is_subject:
+            look = Look(setting, setting, colors[arm.name])
         else:
-            setting = arm.name.removeprefix(f"{arm.family}-")
-            setting = setting.replace("alpha", "α = ").replace("lr", "lr ")
-            look = Look(arm.name, setting, tints[arm.name], "--")
+            look = Look(label, setting, colors[arm.name], "--")
         found[arm.name] = look
     return found
 
 
 def by_family(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
-    """The arms of each family, in their order."""
+    """Return the arms of each family, in their order."""
     families: dict[str, list[Arm]] = {}
     for arm in arms:
-        families.setdefault(arm.family, []).append(arm)
+        families.setdefault(arm.family.name, []).append(arm)
     return families
 
 
 def groups(arms: list[Arm]) -> list[list[Arm]]:
-    """Which arms share a panel: those of a family, unless there is but one family."""
+    """Return which arms share a panel: those of a family, unless there is but one family."""
     families = list(by_family(arms).values())
     return families if len(families) > 1 else [[arm] for arm in arms]
 
 
 def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
-    """Names the arms of a panel, whose curves are drawn, above it."""
+    """Name the arms of a panel, whose curves are drawn, above it."""
     if len(arms) == 1:
         look = styles[arms[0].name]
         axes.set_title(look.label, color=look.color)
         return
-    family = {"adam": "Adam", "alphagrad": "AlphaGrad"}.get(arms[0].family, arms[0].family)
     handles, labels = axes.get_legend_handles_labels()
     lines = dict(zip(labels, handles, strict=True))
     axes.legend(
         [lines[styles[arm.name].label] for arm in arms],
         [styles[arm.name].setting for arm in arms],
-        title=family,
+        title=plain(arms[0].family.title),
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=2 if size is COLUMN else 3,
@@ -233,43 +260,38 @@ def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size
     )
 
 
-def heading(study: Study) -> str:
-    """The study's name over a figure; at quick scale also that it is no evidence."""
-    name = f"{study.name}: {study.configuration.environment.id}"
+def title(figure: Figure, study: Study, task: Task) -> None:
+    """Set the task's title over a figure; at quick scale, in a colour that warns, no evidence."""
+    text = task.title
     if study.quick:
-        name += f", quick scale: {study.configuration.total_steps:,} steps, not evidence"
-    return name
-
-
-def title(figure: Figure, study: Study) -> None:
-    """Sets the heading over a figure, in a colour that warns if it is no evidence."""
-    figure.suptitle(heading(study), x=0.01, ha="left", color=ALERT if study.quick else INK)
+        text += f", quick scale: {task.total_steps:,} steps, not evidence"
+    figure.suptitle(plain(text), x=0.01, ha="left", color=ALERT if study.quick else INK)
 
 
 def caption(
-    study: Study, name: str, marks: str, diverged: str = "", *, intervals: bool = True
+    study: Study, task: Task, marks: str, diverged: str = "", *, intervals: bool = True
 ) -> str:
-    """What stands below a figure: marks, protocol, runs, seeds, interval and command.
+    """Return what stands below a figure: marks, task, runs, seeds and interval.
 
     Args:
         study: The study.
-        name: The figure's.
+        task: The task that is shown.
         marks: What lines, dots, bars and bands are.
         diverged: How diverged runs are marked, told only if there are any.
         intervals: Whether the figure has any.
     """
-    configuration = study.configuration
-    seeds = Counter(len(records) for records in study.arms.values())
-    counts = " or ".join(map(str, sorted(seeds)))
+    arms = study.arms_of(task)
+    records = [record for arm in arms for record in arm.records]
+    seeds = sorted({len(arm.records) for arm in arms})
     text = [marks]
-    if diverged and any(record.diverged for record in study.records):
+    if diverged and any(record.diverged for record in records):
         text.append(diverged)
     text.append(
-        f"{study.name} at {study.scale} scale ({configuration.environment.id}, "
-        f"{configuration.total_steps:,} steps): {len(study.records)} runs, {len(study.arms)} arms, "
-        f"{counts} {'seed' if counts == '1' else 'seeds'} each."
+        f"{study.name} at {study.scale} scale ({task.environment}, {task.total_steps:,} steps): "
+        f"{len(records)} runs, {len(arms)} arms, {' or '.join(map(str, seeds))} "
+        f"{'seed' if seeds == [1] else 'seeds'} each."
     )
-    if np.isnan(lowest_return(study)):
+    if np.isnan(lowest_return(study, task)):
         text.append("No episode ended in any run.")
     if intervals:
         interval = (
@@ -279,18 +301,11 @@ def caption(
         if min(seeds) < MINIMUM_SEEDS:
             interval += f"; none with fewer than {MINIMUM_SEEDS} seeds"
         text.append(interval + ".")
-    scale = " scale=quick" * study.quick
-    text.append(command(f"study={study.name}{scale} name={name}"))
     return " ".join(text)
 
 
-def command(arguments: str) -> str:
-    """The sentence that says how to draw a figure again."""
-    return f"Drawn by `python -m scripts.figures {arguments}`."
-
-
 def columns(estimate: Estimate, value: str = "value") -> dict[str, Any]:
-    """An estimate as the columns ``value``, ``low`` and ``high`` of data; NaN where there is none.
+    """Return an estimate as columns ``value``, ``low`` and ``high``; NaN where there is none.
 
     Args:
         estimate: Of one number, or of a column of them.
@@ -306,7 +321,7 @@ def columns(estimate: Estimate, value: str = "value") -> dict[str, Any]:
 def panels(
     size: Size, count: int, height: float, **settings: Any
 ) -> tuple[Figure, list[Axes], list[Axes]]:
-    """A grid of panels, as wide as the size allows.
+    """Return a grid of panels, as wide as the size allows.
 
     Args:
         size: Width of the figure.
