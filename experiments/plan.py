@@ -81,7 +81,7 @@ class Plan:
     def __init__(
         self, config: StudyConfig, scale: str, results: Path, runs: str, overrides: list[str]
     ) -> None:
-        if config.name in (QUICK, FOLDER):
+        if config.name in (QUICK, FOLDER, "all", "convergence"):
             raise ConfigurationError(f"study.name = {config.name!r}: this folder is taken")
         self.config = config
         self.baseline, self.subject = compared(config)
@@ -129,6 +129,7 @@ class Plan:
             "scale": self.scale,
             "baseline": self.baseline,
             "subject": self.subject,
+            "overview": self.config.overview,
             "tasks": [self._task(name) for name in self.tasks],
             "families": [
                 {

@@ -108,6 +108,7 @@ class StudyConfig:
         families: by name, in the order in which they are shown.
         baseline: the family that the others are compared with, at its default; null is the first.
         subject: the family that the study is about; null is the second.
+        overview: the study's place at the head of the report; null gives it none there.
         seeds: see `SeedsConfig`.
         quick: see `QuickConfig`.
     """
@@ -119,6 +120,7 @@ class StudyConfig:
     families: dict[Name, FamilyConfig] = field(default_factory=dict)
     baseline: str | None = None
     subject: str | None = None
+    overview: Index | None = None
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     quick: QuickConfig = field(default_factory=QuickConfig)
 

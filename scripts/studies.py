@@ -119,7 +119,8 @@ class Manifest(Schema):
         ):
             if twice := next((name for name in names if names.count(name) > 1), None):
                 raise ValueError(f"{kind} {twice} is there twice")
-        tasks, families = ({each.name for each in all} for all in (self.tasks, self.families))
+        tasks = {task.name for task in self.tasks}
+        families = {family.name for family in self.families}
         for arm in self.arms:
             if arm.task not in tasks or arm.family not in families:
                 raise ValueError(f"arm {arm.name}: no task {arm.task} with family {arm.family}")

@@ -1,51 +1,38 @@
-"""Draws all figures from the records."""
+"""Draw all figures from the records. A figure's name is that of the function that draws it."""
 
 from collections.abc import Callable
 
-from scripts.figures.alpha import (
-    area_against_alpha,
-    fall_against_alpha,
-    score_against_alpha,
-    score_by_learning_rate_and_alpha,
-)
+from scripts.convergence import Convergence
 from scripts.figures.comparison import performance_profile, probability_of_improvement
+from scripts.figures.convergence import counterexample, gradient_norm_bound
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
-from scripts.figures.overview import PAPER_STUDIES
+from scripts.figures.overview import overview
 from scripts.figures.plot import Plot
-from scripts.figures.theory import counterexample, gradient_norm_bound
-from scripts.studies import Study
+from scripts.figures.setting import (
+    area_against_setting,
+    fall_against_setting,
+    score_against_setting,
+    score_by_two_settings,
+)
+from scripts.studies import Study, Task
 
-STUDY_FIGURES: dict[str, Callable[[Study], Plot | None]] = {
+TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
     draw.__name__: draw
     for draw in (
         learning_curves,
-        score_against_alpha,
-        area_against_alpha,
-        fall_against_alpha,
+        score_against_setting,
+        area_against_setting,
+        fall_against_setting,
         performance_profile,
         probability_of_improvement,
-        score_by_learning_rate_and_alpha,
+        score_by_two_settings,
         saturated_share,
         update_size,
     )
 }
-SWEEP = "AlphaGrad at one alpha or more"
-DIAGNOSTICS = "diagnostics of the updates of {}, which its records lack"
-NEEDS = {
-    "score_against_alpha": SWEEP,
-    "area_against_alpha": SWEEP,
-    "fall_against_alpha": SWEEP,
-    "performance_profile": "a run in which an episode ended",
-    "probability_of_improvement": "Adam, another arm and a run in which an episode ended",
-    "score_by_learning_rate_and_alpha": (
-        "AlphaGrad at several learning rates and several alphas, all else equal"
-    ),
-    "saturated_share": DIAGNOSTICS.format("the alpha sweep"),
-    "update_size": DIAGNOSTICS.format("Adam or the alpha sweep"),
+CONVERGENCE_FIGURES: dict[str, Callable[[Convergence], Plot]] = {
+    draw.__name__: draw for draw in (gradient_norm_bound, counterexample)
 }
-"""What a figure is not drawn without."""
-THEORY_FIGURES = {draw.__name__: draw for draw in (gradient_norm_bound, counterexample)}
-__all__ = ["FIGURES", "NEEDS", "PAPER_STUDIES", "STUDY_FIGURES", "THEORY_FIGURES"]
-
-FIGURES = ["overview", *STUDY_FIGURES, *THEORY_FIGURES]
+OVERVIEW = overview.__name__
+FIGURES = [OVERVIEW, *TASK_FIGURES, *CONVERGENCE_FIGURES]

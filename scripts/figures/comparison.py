@@ -1,14 +1,16 @@
-"""Arms compared with Adam: by the whole distribution of their scores, and run against run."""
+"""Arms compared with the baseline: by all of their scores, and run against run."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts import statistics
+from scripts.figures.curves import baseline_name
 from scripts.figures.plot import (
     COLUMN,
     GREY,
     INK,
+    NothingToDrawError,
     Plot,
     Size,
     caption,
@@ -17,22 +19,23 @@ from scripts.figures.plot import (
     looks,
     panel_title,
     panels,
+    plain,
     title,
 )
-from scripts.studies import Study
 from scripts.statistics import arms_of, interval_estimates
+from scripts.studies import Study, Task
 
 
-def performance_profile(study: Study) -> Plot | None:
-    """Share of an arm's runs that score more than a return, against that return.
+def performance_profile(study: Study, task: Task) -> Plot:
+    """Return the share of an arm's runs that score more than a return, against that return.
 
-    Returns:
-        The figure; ``None`` if no run has a score.
+    Raises:
+        NothingToDrawError: If no run has a score.
     """
-    arms = arms_of(study)
+    arms = arms_of(study, task)
     scores = np.concatenate([arm.scores for arm in arms])
     if np.isnan(scores).any():
-        return None
+        raise NothingToDrawError("a run in which an episode ended")
     margin = 0.03 * (np.ptp(scores) or 1.0)
     taus = np.unique([scores.min() - margin, *scores, scores.max() + margin])
     shares = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
@@ -45,8 +48,8 @@ def performance_profile(study: Study) -> Plot | None:
     )
     styles = looks(arms)
 
-    adam = [arm for arm in arms if arm.name == "adam"]
-    shown = groups([arm for arm in arms if arm.name != "adam"] or adam)
+    baseline = [arm for arm in arms if arm.is_baseline]
+    shown = groups([arm for arm in arms if not arm.is_baseline] or baseline)
     if all(len(group) == 1 for group in shown):
         shown = [arms]
 
@@ -56,7 +59,7 @@ def performance_profile(study: Study) -> Plot | None:
         height = 2.2 + legend if alone else 1.3
         figure, grid, lowest = panels(size, len(shown), height, sharex=True, sharey=True)
         for axes, group in zip(grid, shown, strict=True):
-            for arm in [*adam, *(arm for arm in group if arm not in adam)]:
+            for arm in [*baseline, *(arm for arm in group if not arm.is_baseline)]:
                 own, look = steps_of(data[data["arm"] == arm.name]), styles[arm.name]
                 axes.step(
                     own["score"],
@@ -66,7 +69,7 @@ def performance_profile(study: Study) -> Plot | None:
                     linestyle=look.linestyle,
                     label=look.label,
                 )
-                if arm in adam and own["low"].notna().all():
+                if arm.is_baseline and own["low"].notna().all():
                     axes.fill_between(
                         own["score"],
                         own["low"],
@@ -82,42 +85,46 @@ def performance_profile(study: Study) -> Plot | None:
             axes.tick_params(labelbottom=axes in lowest)
             if not alone:
                 panel_title(axes, group, styles, size)
-        figure.supxlabel("Final score τ" + " (black: Adam)" * bool(adam and not alone))
+        beside = "" if alone else baseline_name(baseline)
+        figure.supxlabel(f"Final score τ{plain(beside)}")
         figure.supylabel("Runs that score more than τ")
         if alone and column:
             figure.legend(loc="outside lower left", ncols=3)
         elif alone:
             figure.legend(loc="outside right upper")
-        title(figure, study)
+        title(figure, study, task)
         return figure
 
-    marks = "Lines: share of an arm's runs with a final score above τ; grey band: Adam's interval."
-    text = caption(study, "performance_profile", marks)
-    return Plot("performance_profile", "Performance profile", text, data, draw)
+    marks = "Lines: share of an arm's runs with a final score above τ"
+    marks += f"; grey band: {baseline[0].family.title}'s interval." if baseline else "."
+    return Plot("Performance profile", caption(study, task, marks), data, draw)
 
 
 def steps_of(profile: pd.DataFrame) -> pd.DataFrame:
-    """A profile's rows where it changes, and its ends: all that is seen of it."""
+    """Return a profile's rows where it changes, and its ends: all that is seen of it."""
     changes = profile[["share", "low", "high"]].diff().fillna(0).ne(0).any(axis=1)
     changes.iloc[[0, -1]] = True
     return profile[changes]
 
 
-def probability_of_improvement(study: Study) -> Plot | None:
-    """Probability that a run of an arm scores more than one of Adam.
+def probability_of_improvement(study: Study, task: Task) -> Plot:
+    """Return the probability that a run of an arm scores more than one of the baseline.
 
-    Returns:
-        The figure; ``None`` without Adam, without another arm, or if a run has no score.
+    Raises:
+        NothingToDrawError: Without the baseline, without another arm, or if a run has no score.
     """
-    arms = arms_of(study)
-    adam = next((arm for arm in arms if arm.name == "adam"), None)
-    shown = [arm for arm in arms if arm is not adam]
-    if adam is None or not shown or any(np.isnan(arm.scores).any() for arm in arms):
-        return None
+    arms = arms_of(study, task)
+    baseline = next((arm for arm in arms if arm.is_baseline), None)
+    shown = [arm for arm in arms if not arm.is_baseline]
+    if baseline is None or not shown or any(np.isnan(arm.scores).any() for arm in arms):
+        raise NothingToDrawError(
+            "the baseline at its default, another arm and a run in which an episode ended"
+        )
+    name = baseline.family.title
     data = pd.DataFrame(
-        {"arm": arm.name, "seeds": len(arm.records), "adam_seeds": len(adam.records)}
+        {"arm": arm.name, "seeds": len(arm.records), "baseline_seeds": len(baseline.records)}
         | columns(
-            interval_estimates(statistics.probability_of_improvement, arm.scores, adam.scores)
+            interval_estimates(statistics.probability_of_improvement, arm.scores, baseline.scores)
         )
         for arm in shown
     )
@@ -143,22 +150,20 @@ def probability_of_improvement(study: Study) -> Plot | None:
             )
         axes.axvline(0.5, color=INK, linewidth=0.8, zorder=1.5)
         above = axes.get_xaxis_transform()
-        axes.text(0.48, 1.01, "Adam better", ha="right", color=GREY, transform=above)
-        axes.text(0.52, 1.01, "Adam worse", color=GREY, transform=above)
+        axes.text(0.48, 1.01, plain(f"{name} better"), ha="right", color=GREY, transform=above)
+        axes.text(0.52, 1.01, plain(f"{name} worse"), color=GREY, transform=above)
         axes.set_yticks(range(len(data)), [styles[name].label for name in data["arm"]])
         axes.set_ylim(len(data) - 0.5, -0.5)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-        figure.supxlabel("Probability that a run scores more than one of Adam")
-        title(figure, study)
+        figure.supxlabel(plain(f"Probability that a run scores more than one of {name}"))
+        title(figure, study, task)
         return figure
 
     marks = (
-        "Dots: share of all pairs of an arm's and Adam's runs in which the arm's final score is "
+        f"Dots: share of all pairs of an arm's and {name}'s runs in which the arm's final score is "
         "higher, a tie counting half; bars: its interval."
     )
-    text = caption(study, "probability_of_improvement", marks)
-    return Plot(
-        "probability_of_improvement", "Probability of improvement over Adam", text, data, draw
-    )
+    heading = f"Probability of improvement over {name}"
+    return Plot(heading, caption(study, task, marks), data, draw)

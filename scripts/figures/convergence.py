@@ -1,4 +1,4 @@
-"""The theory's figures: gradient norms below their bounds, and where a step must shrink."""
+"""Gradient norms below their bounds, and where a step must shrink."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, command, four_across, panels
-from scripts.theory import Series, Theory
+from scripts.convergence import Convergence, Series
+from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, four_across, panels
 
 MEASURED, BOUND = OTHERS[1], OTHERS[0]
 
 
-def theory_table(record: Theory) -> pd.DataFrame:
-    """A row for each function: its cases, the largest share of a bound, and the slopes' range."""
+def convergence_table(record: Convergence) -> pd.DataFrame:
+    """Return a row for each function: cases, the largest share of a bound, the slopes' range."""
     rows = []
     for function, series in _by_function(record).items():
         shares = [norm / bound for row in series for norm, bound in row.cases]
@@ -34,8 +34,8 @@ def theory_table(record: Theory) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gradient_norm_bound(record: Theory) -> Plot:
-    """Smallest gradient norm over T steps of size 1/sqrt(T), as measured and as bounded."""
+def gradient_norm_bound(record: Convergence) -> Plot:
+    """Return the smallest gradient norm over T steps of size 1/sqrt(T), measured and bounded."""
     functions = _by_function(record)
     data = pd.DataFrame(
         {
@@ -96,15 +96,13 @@ def gradient_norm_bound(record: Theory) -> Plot:
         f"values are drawn from 1e-4 up. Over constant steps too, {summary.below_bound:,} of "
         f"{summary.cases:,} cases lie below the bound, at most at "
         f"{summary.largest_share:.0%} of it. The runs are deterministic: no seeds, no "
-        f"intervals. Made by `{record.provenance.command}`. "
-        + command("study=theory name=gradient_norm_bound")
+        f"intervals. Made by `{record.provenance.command}`."
     )
-    title = "Measured gradient norms and their bounds"
-    return Plot("gradient_norm_bound", title, caption, data, draw)
+    return Plot("Measured gradient norms and their bounds", caption, data, draw)
 
 
-def counterexample(record: Theory) -> Plot:
-    """f(x) = x^2 / 2 with a constant step, which circles the minimum for ever, and a shrinking."""
+def counterexample(record: Convergence) -> Plot:
+    """Return how a constant step circles the minimum of x^2 / 2, and a shrinking one does not."""
     examples = record.counterexamples
     data = pd.DataFrame(
         {
@@ -135,13 +133,12 @@ def counterexample(record: Theory) -> Plot:
     caption = (
         "f(x) = x² / 2 from x = lr tanh(α) / 2: a constant step jumps from one side of the minimum "
         "to the other for ever, and a step of lr / √T does not. Deterministic: no seeds, no "
-        f"intervals. Made by `{record.provenance.command}`. "
-        + command("study=theory name=counterexample")
+        f"intervals. Made by `{record.provenance.command}`."
     )
-    return Plot("counterexample", "Why the step must shrink", caption, data, draw)
+    return Plot("Why the step must shrink", caption, data, draw)
 
 
-def _by_function(record: Theory) -> dict[str, list[Series]]:
+def _by_function(record: Convergence) -> dict[str, list[Series]]:
     functions: dict[str, list[Series]] = {}
     for row in record.series:
         functions.setdefault(row.function, []).append(row)

@@ -1,4 +1,4 @@
-"""Learning curves: small panels, each of an arm or of a family, with Adam in every one."""
+"""Learning curves: small panels of an arm or a family each, with the baseline in every one."""
 
 from typing import Any
 
@@ -19,9 +19,9 @@ from scripts.figures.plot import (
     looks,
     panel_title,
     panels,
+    plain,
     title,
 )
-from scripts.studies import Study
 from scripts.statistics import (
     Arm,
     FloatArray,
@@ -30,6 +30,7 @@ from scripts.statistics import (
     interval_estimates,
     lowest_return,
 )
+from scripts.studies import Study, Task
 
 POINTS = 50
 """Points of a drawn curve; each is the mean of the record's cells that it covers."""
@@ -45,7 +46,7 @@ CROSS: dict[str, Any] = {
 
 
 def coarse(steps: FloatArray, curves: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Curves of at most `POINTS` points: the ends of the blocks of cells and their mean returns.
+    """Return curves of at most `POINTS` points: ends of blocks of cells, and their mean returns.
 
     Args:
         steps: Upper edges of the cells, shape (cells,).
@@ -57,7 +58,7 @@ def coarse(steps: FloatArray, curves: FloatArray) -> tuple[FloatArray, FloatArra
 
 
 def curve_data(arms: list[Arm]) -> pd.DataFrame:
-    """The curve of each arm: interquartile mean over seeds with its pointwise interval."""
+    """Return each arm's curve: interquartile mean over seeds with its pointwise interval."""
     frames = []
     for arm in arms:
         steps, curves = coarse(np.array(arm.records[0].curve.step), arm.curves)
@@ -73,7 +74,7 @@ def curve_data(arms: list[Arm]) -> pd.DataFrame:
 def draw_curve(
     axes: Axes, data: pd.DataFrame, arm: Arm, look: Look, *, band: float = 0.2, width: float = 1.3
 ) -> None:
-    """Draws one arm's curve from the data and its diverged runs; its interval as a band, if any."""
+    """Draw one arm's curve from the data and its diverged runs; its interval as a band, if any."""
     own = data[data["arm"] == arm.name]
     if band and own["low"].notna().any():
         axes.fill_between(
@@ -91,44 +92,51 @@ def draw_curve(
         axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
 
 
-def step_axis(axes: Axes, study: Study) -> None:
-    """Environment steps from 0 to the end, with few ticks."""
-    axes.set_xlim(0, study.configuration.total_steps)
+def step_axis(axes: Axes, task: Task) -> None:
+    """Let the axis be environment steps from 0 to the end, with few ticks."""
+    axes.set_xlim(0, task.total_steps)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def learning_curves(study: Study) -> Plot:
-    """Training return against environment steps, each arm beside Adam."""
-    arms = arms_of(study)
+def baseline_name(arms: list[Arm]) -> str:
+    """Return what names the baseline behind an axis's label; nothing if there is no baseline."""
+    return f" (black: {arms[0].family.title})" if arms else ""
+
+
+def learning_curves(study: Study, task: Task) -> Plot:
+    """Return training return against environment steps, each arm beside the baseline."""
+    arms = arms_of(study, task)
     data = curve_data(arms)
     styles = looks(arms)
-    adam = [arm for arm in arms if arm.name == "adam"]
-    shown = groups([arm for arm in arms if arm.name != "adam"] or adam)
+    baseline = [arm for arm in arms if arm.is_baseline]
+    shown = groups([arm for arm in arms if not arm.is_baseline] or baseline)
+    beside = baseline_name(baseline) if [baseline] != shown else ""
 
     def draw(size: Size) -> Figure:
         figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
         for axes, group in zip(grid, shown, strict=True):
-            for other in adam:
+            for other in baseline:
                 if other not in group:
-                    draw_curve(axes, data, other, styles["adam"], band=0.1, width=0.9)
+                    draw_curve(axes, data, other, styles[other.name], band=0.1, width=0.9)
             for arm in group:
                 draw_curve(axes, data, arm, styles[arm.name], band=0.2 / len(group) ** 0.5)
-            step_axis(axes, study)
+            step_axis(axes, task)
             axes.yaxis.set_major_formatter("{x:,g}")
             panel_title(axes, group, styles, size)
             axes.tick_params(labelbottom=axes in lowest)
-        figure.supxlabel("Environment steps" + " (black: Adam)" * bool(adam and [adam] != shown))
+        figure.supxlabel(f"Environment steps{plain(beside)}")
         figure.supylabel("Return in training")
-        title(figure, study)
-        if np.isnan(lowest_return(study)):
+        title(figure, study, task)
+        if np.isnan(lowest_return(study, task)):
             grid[0].text(0.5, 0.5, "no episode ended", transform=grid[0].transAxes, color=GREY)
         return figure
 
-    cells = -(-len(study.records[0].curve.step) // POINTS)
+    cells = -(-len(arms[0].records[0].curve.step) // POINTS)
     marks = (
-        "Lines: interquartile mean over seeds; bands: its pointwise interval; black, in every "
-        f"panel: Adam; each point is the mean over {cells} cells of a record's curve."
+        "Lines: interquartile mean over seeds; bands: its pointwise interval; "
+        + (f"black, in every panel: {baseline[0].family.title}; " if beside else "")
+        + f"each point is the mean over {cells} cells of a record's curve."
     )
-    text = caption(study, "learning_curves", marks, "Crosses: where a run diverged.")
-    return Plot("learning_curves", "Return during training", text, data, draw)
+    text = caption(study, task, marks, "Crosses: where a run diverged.")
+    return Plot("Return during training", text, data, draw)

@@ -6,24 +6,40 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from scripts.figures.curves import step_axis
-from scripts.figures.plot import Plot, Size, caption, four_across, looks, panels, title
-from scripts.studies import Study
+from scripts.figures.plot import (
+    NothingToDrawError,
+    Plot,
+    Size,
+    caption,
+    four_across,
+    looks,
+    panels,
+    title,
+)
 from scripts.statistics import Arm, arms_of
+from scripts.studies import Study, Task
 
 FLOOR = 1e-8
 """Smaller updates than this are drawn here: a logarithmic axis has no 0, and parameters of usual
 size in float32 hardly change by less."""
 
 
-def saturated_share(study: Study) -> Plot | None:
-    """Share of saturated elements over all tensors against steps, a line for each alpha."""
-    arms = [arm for arm in arms_of(study) if arm.alpha is not None]
+NEEDS = "diagnostics of the updates, which the records of {} lack"
+
+
+def saturated_share(study: Study, task: Task) -> Plot:
+    """Return the subject's share of saturated elements over all tensors against steps.
+
+    Raises:
+        NothingToDrawError: If no record has it.
+    """
+    arms = [arm for arm in arms_of(study, task) if arm.is_subject]
     data = _tensor_data(arms, "saturated_share")
     if data.empty:
-        return None
+        raise NothingToDrawError(NEEDS.format("the study's subject"))
     # A study's tensors weigh the same: their sizes are not in the records.
     lines = data.groupby(["arm", "step"], sort=False)["value"].mean().reset_index()
-    styles = looks(arms_of(study))
+    styles = looks(arms)
 
     def draw(size: Size) -> Figure:
         figure = Figure(figsize=(size.width, 2.4))
@@ -31,28 +47,32 @@ def saturated_share(study: Study) -> Plot | None:
         for arm, own in lines.groupby("arm", sort=False):
             look = styles[str(arm)]
             axes.plot(own["step"], own["value"], color=look.color, marker=".", label=look.label)
-        step_axis(axes, study)
+        step_axis(axes, task)
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         axes.set_xlabel("Environment steps")
         axes.set_ylabel("Saturated elements")
         figure.legend(loc="outside right upper")
-        title(figure, study)
+        title(figure, study, task)
         return figure
 
     marks = (
         "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean "
         f"over tensors of the median over {_seeds(data)}."
     )
-    text = caption(study, "saturated_share", marks, intervals=False)
-    return Plot("saturated_share", "Saturated elements of AlphaGrad's updates", text, data, draw)
+    text = caption(study, task, marks, intervals=False)
+    return Plot(f"Saturated elements of {arms[0].family.title}'s updates", text, data, draw)
 
 
-def update_size(study: Study) -> Plot | None:
-    """Root mean square of each tensor's updates against steps, for Adam and each alpha."""
-    arms = [arm for arm in arms_of(study) if arm.name == "adam" or arm.alpha is not None]
+def update_size(study: Study, task: Task) -> Plot:
+    """Return the root mean square of each tensor's updates against steps, baseline and subject.
+
+    Raises:
+        NothingToDrawError: If no record has it.
+    """
+    arms = [arm for arm in arms_of(study, task) if arm.is_baseline or arm.is_subject]
     data = _tensor_data(arms, "update_rms")
     if data.empty:
-        return None
+        raise NothingToDrawError(NEEDS.format("the baseline and of the study's subject"))
     styles = looks(arms)
     shown = list(data["arm"].unique())
     tensors = list(data["tensor"].unique())
@@ -70,14 +90,14 @@ def update_size(study: Study) -> Plot | None:
                     linewidth=0.7,
                     alpha=0.8,
                 )
-            step_axis(axes, study)
+            step_axis(axes, task)
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
             axes.set_title(styles[arm].label, color=styles[arm].color)
             axes.tick_params(labelbottom=axes in lowest)
         figure.supxlabel("Environment steps")
         figure.supylabel("Root mean square")
-        title(figure, study)
+        title(figure, study, task)
         return figure
 
     marks = (
@@ -86,12 +106,12 @@ def update_size(study: Study) -> Plot | None:
     )
     if (data["value"] < FLOOR).any():
         marks += f" What is smaller than {FLOOR:g}, or 0, is drawn there."
-    text = caption(study, "update_size", marks, intervals=False)
-    return Plot("update_size", "Size of each tensor's updates", text, data, draw)
+    text = caption(study, task, marks, intervals=False)
+    return Plot("Size of each tensor's updates", text, data, draw)
 
 
 def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
-    """Median over seeds of a diagnostic, by arm, tensor and step; empty if no record has it.
+    """Return a diagnostic's median over seeds by arm, tensor and step; empty if no record has it.
 
     The mean would mix a run whose actor no longer moves with those that train.
     """
@@ -113,7 +133,7 @@ def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
 
 
 def _seeds(data: pd.DataFrame) -> str:
-    """How many seeds an arm's data are from, in words."""
+    """Return how many seeds an arm's data are from, in words."""
     counts = sorted(set(data.groupby("arm")["seeds"].max()))
     seeds = "seed" if counts == [1] else "seeds"
     return f"the {' or '.join(map(str, counts))} {seeds} of each arm that have diagnostics"
