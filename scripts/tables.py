@@ -1,8 +1,8 @@
-"""Writes the table of a study from its records, and prints it.
+"""Write the table of a study from its records, and print it.
 
     python -m scripts.tables
-    python -m scripts.tables study=ppo
-    python -m scripts.tables study=ppo scale=quick
+    python -m scripts.tables study=<study>
+    python -m scripts.tables study=<study> scale=quick
 
 Without arguments these are the tables of every study of both scales. Each study's folder gets
 ``table.csv`` and ``table.md``.
@@ -10,9 +10,10 @@ Without arguments these are the tables of every study of both scales. Each study
 
 import re
 import sys
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.files import write
-from scripts.records import Git, RecordError, Study, load_study
-from scripts.settings import SettingsError, StudySettings, parse, study_folders
+from scripts.records import Git, RecordError
+from scripts.settings import SettingsError, StudySettings, load_studies, parse
 from scripts.statistics import (
     MINIMUM_SEEDS,
     RESAMPLES,
+    Arm,
     Estimate,
+    FloatArray,
     aggregate_iqm,
     aggregate_mean,
     area_under_curve,
@@ -34,119 +37,186 @@ from scripts.statistics import (
     interval_estimates,
     lowest_return,
 )
+from scripts.studies import Study
 
 USAGE = "python -m scripts.tables [study=<name>|all] [scale=paper|quick] [results=<folder>]"
-
-HEADINGS = {
-    "arm": "Arm",
-    "seeds": "Seeds",
-    "final_score_mean": "Final score, mean",
-    "final_score_iqm": "Final score, IQM",
-    "area_under_curve_iqm": "Area under curve, IQM",
-    "state_bytes": "State bytes",
-    "diverged": "Diverged",
-    "steps_per_second": "Steps/s, median",
-}
-ESTIMATES = ("final_score_mean", "final_score_iqm", "area_under_curve_iqm")
+Value = str | int | float | Estimate
 
 
-def summarize(study: Study) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        name: In ``table.csv``, where an estimate has two more, ``<name>_low`` and ``<name>_high``.
+        heading: Where people read it.
+        value: Of an arm.
+    """
+
+    name: str
+    heading: str
+    value: Callable[[Arm], Value]
+
+
+def _state_bytes(arm: Arm) -> int:
+    # The largest: a run that diverged at once has no state yet.
+    return max(record.optimizer.state_bytes for record in arm.records)
+
+
+def _steps_per_second(arm: Arm) -> float:
+    speeds = [record.timing.steps_per_second for record in arm.records]
+    return float(np.median(np.array(speeds, dtype=np.float64)))
+
+
+TASK = Column("task", "Task", lambda arm: arm.task.name)
+"""Only of a study that has several."""
+COLUMNS = (
+    Column("arm", "Arm", lambda arm: arm.name),
+    Column("seeds", "Seeds", lambda arm: len(arm.records)),
+    Column(
+        "final_score_mean",
+        "Final score, mean",
+        lambda arm: interval_estimates(aggregate_mean, arm.scores),
+    ),
+    Column(
+        "final_score_iqm",
+        "Final score, IQM",
+        lambda arm: interval_estimates(aggregate_iqm, arm.scores),
+    ),
+    Column(
+        "area_under_curve_iqm",
+        "Area under curve, IQM",
+        lambda arm: interval_estimates(aggregate_iqm, area_under_curve(arm.curves)),
+    ),
+    Column("state_bytes", "State bytes", _state_bytes),
+    Column("diverged", "Diverged", lambda arm: int(arm.diverged.sum())),
+    Column("steps_per_second", "Steps/s, median", _steps_per_second),
+)
+
+
+@dataclass(frozen=True)
+class StudyTable:
     """The table of a study: a row for each arm.
 
-    Columns are ``scale`` and those of `HEADINGS`; each of `ESTIMATES` has its interval in
-    ``<name>_low`` and ``<name>_high``. A number that does not exist is NaN. ``state_bytes`` is the
-    largest of an arm's runs, since a run that diverged at once has no state yet.
+    Attributes:
+        study: The study.
+        columns: `COLUMNS`, after `TASK` if the study has several tasks.
+        rows: A value for each column; a number that does not exist is NaN.
     """
-    rows = []
-    for arm in arms_of(study):
-        samples = {
-            "final_score_mean": (aggregate_mean, arm.scores),
-            "final_score_iqm": (aggregate_iqm, arm.scores),
-            "area_under_curve_iqm": (aggregate_iqm, area_under_curve(arm.curves)),
-        }
-        row: dict[str, object] = {"scale": study.scale, "arm": arm.name, "seeds": len(arm.records)}
-        for name, (statistic, sample) in samples.items():
-            row |= _columns(name, interval_estimates(statistic, sample))
-        row["state_bytes"] = max(record.optimizer.state_bytes for record in arm.records)
-        row["diverged"] = sum(record.diverged for record in arm.records)
-        speeds = [record.timing.steps_per_second for record in arm.records]
-        row["steps_per_second"] = np.median(np.array(speeds, dtype=np.float64))
-        rows.append(row)
-    return pd.DataFrame(rows)
+
+    study: Study
+    columns: tuple[Column, ...]
+    rows: list[list[Value]]
+
+    @property
+    def headings(self) -> list[str]:
+        """The columns' headings."""
+        return [column.heading for column in self.columns]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows as people read them."""
+        return [[_text(value) for value in row] for row in self.rows]
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """The rows as numbers, after a column of the study's scale."""
+        rows = []
+        for values in self.rows:
+            row: dict[str, object] = {"scale": str(self.study.scale)}
+            for column, value in zip(self.columns, values, strict=True):
+                if isinstance(value, Estimate):
+                    for end, number in (
+                        ("", value.value),
+                        ("_low", value.low),
+                        ("_high", value.high),
+                    ):
+                        row[column.name + end] = float("nan") if number is None else float(number)
+                else:
+                    row[column.name] = value
+            rows.append(row)
+        return pd.DataFrame(rows)
 
 
-def _columns(name: str, estimate: Estimate) -> dict[str, object]:
-    numbers = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
-    return {
-        name + end: float("nan") if number is None else float(number)
-        for end, number in numbers.items()
-    }
+def summarize(study: Study) -> StudyTable:
+    """Return the table of a study."""
+    columns = (TASK, *COLUMNS) if len(study.tasks) > 1 else COLUMNS
+    arms = [arm for task in study.tasks for arm in arms_of(study, task)]
+    return StudyTable(study, columns, [[column.value(arm) for column in columns] for arm in arms])
 
 
-def format_rows(summary: pd.DataFrame) -> list[list[str]]:
-    """The summary's rows as text, a cell for each of `HEADINGS`."""
-    return [[_cell(row, name) for name in HEADINGS] for row in summary.to_dict("records")]
+def _text(value: Value) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Estimate):
+        if np.isnan(value.value):
+            return "-"
+        low, high = value.low, value.high
+        interval = "-" if low is None or high is None else f"{_score(low)}, {_score(high)}"
+        return f"{_score(value.value)} [{interval}]"
+    return "-" if np.isnan(value) else f"{value:,.0f}"
 
 
-def _cell(row: dict[Hashable, Any], name: str) -> str:
-    value = row[name]
-    if name == "arm":
-        return str(value)
-    if np.isnan(value):
-        return "-"
-    if name not in ESTIMATES:
-        return f"{value:,.0f}"
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    interval = "-" if np.isnan(low) else f"{_score(low)}, {_score(high)}"
-    return f"{_score(value)} [{interval}]"
-
-
-def _score(value: float) -> str:
+def _score(number: float | FloatArray) -> str:
+    value = float(number)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
 
 
 def cell(text: object) -> str:
-    """A text that cannot leave its cell of a Markdown table, nor become HTML."""
+    """Return a text that cannot leave its cell of a Markdown table, nor become HTML."""
     return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
 
 
-def to_markdown(study: Study, summary: pd.DataFrame) -> str:
-    """The table with all that is needed to judge it and to make it again."""
-    lines = [f"# {study.name}", ""]
+def name_of(study: Study) -> str:
+    """Return what names a study over its numbers; at quick scale, that they are no evidence."""
+    return study.name + ", quick scale: not evidence" * study.quick
+
+
+def to_markdown(table: StudyTable) -> str:
+    """Return the table with all that is needed to judge it and to make it again."""
+    study = table.study
+    lines = [f"# {name_of(study)}", ""]
     if study.quick:
         lines += [f"**{quick_warning(study)}**", ""]
     lines += [
-        f"| {' | '.join(HEADINGS.values())} |",
-        f"| --- |{' ---: |' * (len(HEADINGS) - 1)}",
-        *(f"| {' | '.join(map(cell, cells))} |" for cells in format_rows(summary)),
+        f"| {' | '.join(table.headings)} |",
+        "|" + "".join(" --- |" if _is_name(column) else " ---: |" for column in table.columns),
+        *(f"| {' | '.join(map(cell, cells))} |" for cells in table.texts),
         "",
         *(f"- {note}" for note in notes(study)),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _is_name(column: Column) -> bool:
+    return column in (TASK, COLUMNS[0])
+
+
 def quick_warning(study: Study) -> str:
-    """What must stand beside every number of a study at quick scale."""
-    steps = study.configuration.total_steps
-    return f"Quick scale: {steps:,} steps, {len(study.records)} runs. This is not evidence."
+    """Return what must stand beside every number of a study at quick scale."""
+    steps = " or ".join(dict.fromkeys(f"{task.total_steps:,}" for task in study.tasks))
+    return f"Quick scale: {steps} steps, {len(study.records)} runs. This is not evidence."
 
 
 def notes(study: Study) -> list[str]:
-    """How the table's numbers were made, and from which runs."""
-    records, configuration = study.records, study.configuration
+    """Return how the table's numbers were made, and from which runs."""
+    records = study.records
     seeds = sorted({record.seed for record in records})
     notes = [
         f"Made by `python -m scripts.tables study={study.name}{' scale=quick' * study.quick}` from "
         f"{len(records)} runs, seeds {', '.join(map(str, seeds))}.",
-        f"Protocol {configuration.protocol}: {configuration.environment.id}, "
-        f"{configuration.total_steps:,} steps, {study.scale} scale.",
+        *(
+            f"Protocol {task.protocol}: {task.environment}, {task.total_steps:,} steps, "
+            f"{study.scale} scale."
+            for task in study.tasks
+        ),
         "Final score: mean return of a run's last 100 training episodes. IQM: interquartile mean "
         "over seeds. Area under curve: mean of the training return over all steps. Steps/s: as "
         "the machine was, busy or not; no comparison of optimizers.",
         f"In brackets: 95% stratified bootstrap percentile intervals, {RESAMPLES:,} resamples of "
         "the seeds.",
     ]
-    if min(map(len, study.arms.values())) < MINIMUM_SEEDS:
+    if min(len(arm.records) for arm in study.arms) < MINIMUM_SEEDS:
         notes.append(f"[-]: fewer than {MINIMUM_SEEDS} seeds, too few for an interval.")
     if diverged := sum(record.diverged for record in records):
         notes.append(
@@ -154,11 +224,11 @@ def notes(study: Study) -> list[str]:
             "stopped, and their curves keep the last value to the end."
         )
     if silent := sum(record.final_score is None for record in records):
-        floor = lowest_return(study)
-        counted = "not known" if np.isnan(floor) else _score(floor)
+        floors = [lowest_return(study, task) for task in study.tasks]
+        counted = " or ".join("not known" if np.isnan(floor) else _score(floor) for floor in floors)
         notes.append(
             f"Runs in which no episode ended: {silent}. They count with the lowest value that any "
-            f"curve of the study has: {counted}."
+            f"curve of their task has: {counted}."
         )
     provenance = [record.provenance for record in records]
     packages = dict.fromkeys(name for origin in provenance for name in origin.versions)
@@ -182,44 +252,45 @@ def _distinct(values: Iterable[str | None]) -> str:
     return " or ".join(sorted({value or "unknown" for value in values}))
 
 
-def write_table(study: Study) -> list[Path]:
-    """Writes the study's table; returns the files' paths."""
-    summary = summarize(study)
+def write_table(table: StudyTable) -> list[Path]:
+    """Write a study's table; return the files' paths."""
+    folder = table.study.folder
     files = {
-        study.folder / "table.csv": summary.to_csv(index=False, lineterminator="\n"),
-        study.folder / "table.md": to_markdown(study, summary),
+        folder / "table.csv": table.data.to_csv(index=False, lineterminator="\n"),
+        folder / "table.md": to_markdown(table),
     }
     for path, content in files.items():
         write(path, content.encode())
     return list(files)
 
 
-def terminal_table(study: Study) -> Table:
-    """The study's table for a terminal."""
+def terminal_table(table: StudyTable) -> Table:
+    """Return a study's table for a terminal."""
+    study = table.study
     warning = quick_warning(study) if study.quick else None
-    table = Table(title=study.name, caption=warning, box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name, heading in HEADINGS.items():
-        justify: Literal["left", "right"] = "left" if name == "arm" else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
-    for cells in format_rows(summarize(study)):
-        table.add_row(*cells)
-    return table
+    found = Table(title=name_of(study), caption=warning, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        justify: Literal["left", "right"] = "left" if _is_name(column) else "right"
+        found.add_column(column.heading, justify=justify, overflow="fold", no_wrap=_is_name(column))
+    for cells in table.texts:
+        found.add_row(*cells)
+    return found
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code, 2 for a mistake told in one line."""
+    """Run the command; return its exit code, 2 for a mistake told in one line."""
     try:
-        settings = parse(StudySettings, arguments, USAGE)
-        studies = [load_study(folder) for folder in study_folders(settings)]
+        studies = load_studies(parse(StudySettings, arguments, USAGE))
     except (RecordError, SettingsError) as error:
         print(f"tables: {error}", file=sys.stderr)
         return 2
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 140  # a pipe has no edge: keep each row on one line
+        console.width = 200  # a pipe has no edge: keep each row on one line
     for study in studies:
-        paths = write_table(study)
-        console.print(terminal_table(study))
+        table = summarize(study)
+        paths = write_table(table)
+        console.print(terminal_table(table))
         for path in paths:
             console.print(path, soft_wrap=True)
     return 0

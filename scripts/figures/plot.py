@@ -208,10 +208,11 @@ def looks(arms: Iterable[Arm]) -> dict[str, Look]:
             colors[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
     found = {}
     for arm in arms:
-        setting = plain(f"{arm.family.symbol} = {arm.value:g}")
-        label = plain(f"{arm.family.title}, ") + setting.lstrip()
+        title, symbol = arm.family.title, arm.family.symbol
+        text = f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
+        setting, label = plain(text), plain(f"{title}, {text}")
         if arm.is_baseline:
-            look = Look(plain(arm.family.title), setting, INK)
+            look = Look(plain(title), setting, INK)
         elif arm.is_subject:
             look = Look(setting, setting, colors[arm.name])
         else:
@@ -242,13 +243,14 @@ def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size
         return
     handles, labels = axes.get_legend_handles_labels()
     lines = dict(zip(labels, handles, strict=True))
+    longest = max(len(styles[arm.name].setting) for arm in arms)
     axes.legend(
         [lines[styles[arm.name].label] for arm in arms],
         [styles[arm.name].setting for arm in arms],
         title=plain(arms[0].family.title),
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=2 if size is COLUMN else 3,
+        ncols=max(min(2 if size is COLUMN else 3, 33 // longest), 1),
         alignment="left",
         borderaxespad=0.2,
         borderpad=0,

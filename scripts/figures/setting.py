@@ -98,11 +98,12 @@ def _against_setting(
     if not groups[0]:
         raise NothingToDrawError("the study's subject at one value or more")
     data = seed_data(arms, values)
-    others = bool(groups[2])
-    room = 0.9 if others else 0.0  # for their names, which stand upright
+    others = [look.label for look in looks(groups[2]).values()]
+    # Inches for the names of the others, which stand upright.
+    room = max(0.05 * max(map(len, others)) - 0.5, 0.0) if others else 0.0
 
     def draw(size: Size) -> Figure:
-        stacked = others and size is COLUMN
+        stacked = bool(others) and size is COLUMN
         height = 5.0 if stacked else 2.5 if size is COLUMN else 2.9
         figure = Figure(figsize=(size.width, height + room))
         draw_against_setting(figure, groups, data, label, stacked=stacked)
