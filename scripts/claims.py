@@ -1,9 +1,18 @@
 """A verdict for each of the paper's claims and for our own questions, from the records.
 
-    python -m scripts.claims [results=results]
+    python -m scripts.claims [results=results] [claims=configs/claims]
 
-Writes ``CLAIMS.md`` and ``claims.json`` into the results' folder. The rules are in
-`scripts.verdicts` and `scripts.checks`.
+Writes ``CLAIMS.md`` and ``claims.json`` into the results' folder. The claims are read from the YAML
+files of a folder, each of which has one or several by their id:
+
+    which-is-better:
+      source: ours  # or paper
+      text: Is ours better than Adam?
+      checks:
+        - rule: better
+          study: mine
+
+A check names one of the rules of `scripts.checks`, whose classes say what else it takes.
 """
 
 import json
@@ -11,40 +20,61 @@ import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from scripts.checks import (
-    ALGORITHMS,
-    COARSE_ALPHAS,
-    RESET_ALPHAS,
-    Arms,
-    adam,
-    alphagrad,
-    better_check,
-    competitive_check,
-    critical_check,
-    family,
-    interaction_check,
-    memory_check,
-    stability_check,
-    stateless_check,
-    substantial_check,
-    theory_checks,
-)
+import jinja2
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from scripts.checks import AnyRule
+from scripts.evidence import ClaimError, Evidence, Parameters
 from scripts.files import write
-from scripts.records import RecordError, load_study
+from scripts.records import RecordError
 from scripts.settings import ResultsSettings, SettingsError, parse
-from scripts.statistics import RESAMPLES, Arm, arms_of
-from scripts.theory import Theory, load_theory
+from scripts.statistics import RESAMPLES
+from scripts.tables import cell
 from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
 
-RESETS = "dqn_resets"
-"""The study of the author's reset handling. Its question was added with it, under `dqn`'s rule."""
+USAGE = "python -m scripts.claims [results=<folder>] [claims=<folder>]"
+FOLDER = Path(__file__).parents[1] / "configs" / "claims"
+SOURCES = {"paper": ("Claim of the paper", "Verdict"), "ours": ("Our question", "Answer")}
+"""Headings of the tables of verdicts, in their order."""
+
+
+@dataclass
+class ClaimsSettings(ResultsSettings):
+    """What the command line may set.
+
+    Attributes:
+        claims: The folder of the claims' files.
+    """
+
+    claims: str = str(FOLDER)
+
+
+class Statement(Parameters):
+    """A claim as its file has it.
+
+    Attributes:
+        source: ``paper`` for a claim of the paper, ``ours`` for a question of ours.
+        text: What is claimed or asked.
+        checks: What has to hold.
+    """
+
+    source: Literal["paper", "ours"]
+    text: str = Field(min_length=1)
+    checks: list[AnyRule] = Field(min_length=1)
+
+
+Id = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]*$")]
+STATEMENTS = TypeAdapter(dict[Id, Statement])
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, or a question of ours.
+    """A claim of the paper, or a question of ours, with the checks that were made.
 
     Attributes:
         id: Short name.
@@ -84,88 +114,65 @@ class Claim:
         return list(dict.fromkeys(lines))
 
 
-def questions(study: str, arms: Arms) -> list[Claim]:
-    """Our questions on one algorithm, from its fair study."""
-    name, fair = ALGORITHMS[study], f"{study}_fair"
-    coarse = alphagrad(fair, arms, COARSE_ALPHAS)
-    asked = {
-        "tuned-adam": (
-            f"Is AlphaGrad better than Adam with {name} if Adam is tuned as much?",
-            alphagrad(fair, arms),
-            family("Adam", fair, arms, "adam", 6),
-        ),
-        "without-momentum": (
-            f"Is AlphaGrad without momentum, and so without state, better than Adam with {name}?",
-            family("AlphaGrad without momentum", fair, arms, "alphagrad-stateless", 3),
-            adam(fair, arms),
-        ),
-        "sign-sgd": (
-            f"Is AlphaGrad with {name} better than sign SGD, or is it just that?",
-            coarse,
-            family("sign SGD", fair, arms, "sign_sgd", 3),
-        ),
-        "normalized-sgd": (
-            f"Is AlphaGrad with {name} better than normalised SGD, or is the tanh idle?",
-            coarse,
-            family("normalised SGD", fair, arms, "normalized_sgd", 3),
-        ),
-    }
-    return [
-        Claim(f"{study}-{key}", text, "ours", (better_check("Higher final scores", x, y),))
-        for key, (text, x, y) in asked.items()
-    ]
+def load_statements(folder: Path) -> dict[str, tuple[Path, Statement]]:
+    """Return the claims of all files in a folder by id, the paper's first, with their file.
+
+    Raises:
+        SettingsError: If there is no file, or one has a mistake.
+    """
+    paths = sorted(folder.glob("*.yaml"))
+    if not paths:
+        raise SettingsError(f"claims={folder}: no such folder, or no .yaml in it")
+    found: dict[str, tuple[Path, Statement]] = {}
+    for path in paths:
+        for name, statement in _read(path).items():
+            if name in found:
+                raise SettingsError(f"{path}: {name}: is already in {found[name][0].name}")
+            found[name] = path, statement
+    order = [*SOURCES]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1][1].source)))
 
 
-def claims(arms: Arms, theory: list[Theory]) -> list[Claim]:
-    """All claims of the paper, then our questions."""
-    paper: dict[str, tuple[str, tuple[Check, ...]]] = {
-        "memory": (
-            "Less optimizer memory than Adam; stateless without momentum",
-            (memory_check(arms), stateless_check(arms)),
-        ),
-        "theory": (
-            "Non-convex convergence to a stationary point; the rate carries 1/tanh(alpha)",
-            theory_checks(theory),
-        ),
-        "dqn": (
-            "Off-policy DQN: AlphaGrad is unstable next to Adam",
-            (stability_check("dqn", arms, "Less stable training, even at its best alpha", 1),),
-        ),
-        "td3": (
-            "TD3: more stable training, competitive returns, but alpha has to be tuned with care",
-            (
-                stability_check("td3", arms, "More stable training, at its best alpha", -1),
-                competitive_check("td3", arms),
-                critical_check("td3", arms),
-            ),
-        ),
-        "ppo": (
-            "On-policy PPO: substantially better than Adam",
-            (substantial_check("ppo", arms),),
-        ),
-        "alpha": (
-            "The choice of alpha is critical and interacts with the RL algorithm",
-            (*(critical_check(study, arms) for study in ALGORITHMS), interaction_check(arms)),
-        ),
-    }
-    resets = stability_check(
-        RESETS, arms, "Less stable training, even at its best alpha", 1, RESET_ALPHAS
-    )
-    return [
-        *(Claim(key, text, "paper", checks) for key, (text, checks) in paper.items()),
-        *(claim for study in reversed(ALGORITHMS) for claim in questions(study, arms)),
-        Claim(
-            "dqn-resets",
-            "Is AlphaGrad unstable next to Adam with DQN if resets are stored as transitions, as "
-            "by the author's script?",
-            "ours",
-            (resets,),
-        ),
-    ]
+def _read(path: Path) -> dict[str, Statement]:
+    try:
+        return STATEMENTS.validate_python(OmegaConf.to_container(OmegaConf.load(path)))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_mistake(error)}") from error
+
+
+def _mistake(error: ValidationError) -> str:
+    """Return the first mistake: its field, the value if it is a plain one, what is allowed."""
+    first = error.errors()[0]
+    field = list(first["loc"])
+    if len(field) > 3:  # after <claim>.checks.<number> comes the rule, as in no file
+        del field[3]
+    value = first["input"]
+    shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
+    return f"{'.'.join(map(str, field))}{shown}: {first['msg']}"
+
+
+def judge(name: str, path: Path, statement: Statement, evidence: Evidence) -> Claim:
+    """Make a claim's checks.
+
+    Raises:
+        SettingsError: If it names what a study does not plan.
+        RecordError: If records cannot be used.
+    """
+    checks: list[Check] = []
+    for index, rule in enumerate(statement.checks):
+        try:
+            checks += rule.checks(evidence)
+        except ClaimError as error:
+            raise SettingsError(f"{path}: {name}.checks.{index}.{error}") from error
+    return Claim(name, statement.text, statement.source, tuple(checks))
 
 
 def to_json(found: list[Claim]) -> str:
-    """The claims as JSON, with verdicts in words and null for what is not a finite number."""
+    """Return the claims as JSON, with verdicts in words and null for what is no finite number."""
     rows = [
         {"id": claim.id, "text": claim.text, "source": claim.source, "verdict": claim.answer}
         | {"checks": [asdict(check, dict_factory=_finite) for check in claim.checks]}
@@ -182,89 +189,62 @@ def _finite(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def to_markdown(found: list[Claim]) -> str:
-    """The claims as a page: a table of verdicts, then what each rests on."""
-    lines = [
-        "# Claims",
-        "",
-        "Made by `python -m scripts.claims` from the records beside this page. The rules stand in "
-        "`scripts/verdicts.py` and `scripts/checks.py`: a claim is reproduced if all of its checks "
-        f"are, and not reproduced if one is not. A verdict needs {FEWEST_SEEDS} seeds of every "
-        f"arm. In brackets: 95% bootstrap intervals, {RESAMPLES:,} resamples; with five seeds they "
-        "are somewhat too narrow. Where an optimizer has several settings, each seed counts with "
-        "the one that was chosen by final score on all other seeds. No correction is made for the "
-        "number of claims.",
-        "",
-    ]
-    for source, heading, verdict in (
-        ("paper", "Claim of the paper", "Verdict"),
-        ("ours", "Our question", "Answer"),
-    ):
-        lines += [f"| Id | {heading} | {verdict} |", "| --- | --- | --- |"]
-        lines += [
-            f"| [{claim.id}](#{claim.id}) | {claim.text} | **{claim.answer}** |"
-            for claim in found
-            if claim.source == source
-        ]
-        lines.append("")
-    for claim in found:
-        lines += [f"## {claim.id}", "", f"{claim.text}: **{claim.answer}**.", ""]
-        for check in claim.checks:
-            rests = ", ".join(f"{count} of {study}" for study, count in check.runs.items())
-            verdict = f": *{check.verdict}*" * (len(claim.checks) > 1)
-            lines += [
-                f"### {check.statement}{verdict}" if verdict else f"**{check.statement}**",
-                "",
-            ]
-            lines += [f"- {number.name}: {number_text(number)}" for number in check.numbers]
-            lines += [
-                f"- Rests on: {rests or 'no runs'}.",
-                f"- Rule: {check.rule}",
-                f"- What would change it: {check.change}",
-                "",
-            ]
-    return "\n".join(lines[:-1]) + "\n"
+    """Return the claims as a page: a table of verdicts, then what each rests on."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"cell": cell, "number": number_text}
+    return environment.get_template("claims.md.j2").render(
+        claims=found, sources=SOURCES, fewest_seeds=FEWEST_SEEDS, resamples=RESAMPLES
+    )
 
 
 def number_text(number: Number) -> str:
-    """A number's value, with its interval in brackets if it has one."""
+    """Return a number's value, with its interval in brackets if it has one."""
     if number.low is None or number.high is None:
         return _digits(number.value)
     return f"{_digits(number.value)} [{_digits(number.low)}, {_digits(number.high)}]"
 
 
 def _digits(value: float) -> str:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "-"
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def write_claims(results: Path) -> list[Claim]:
-    """Judges the records below a folder, writes ``CLAIMS.md`` and ``claims.json`` there.
+def write_claims(results: Path, claims: Path = FOLDER) -> list[Claim]:
+    """Judge the records below a folder, write ``CLAIMS.md`` and ``claims.json`` there.
+
+    Args:
+        results: The folder of the results.
+        claims: The folder of the claims' files.
 
     Raises:
-        SettingsError: If there is no such folder.
+        SettingsError: If there is no such folder, or a claim has a mistake.
         RecordError: If records cannot be used.
     """
     if not results.is_dir():
         raise SettingsError(f"results={results}: no such folder")
-    names = [*(name for study in ALGORITHMS for name in (study, f"{study}_fair")), RESETS]
-    with_records = [name for name in names if any((results / name / "records").glob("*.json"))]
-    arms: dict[str, list[Arm]] = {name: [] for name in names}
-    arms |= {name: arms_of(load_study(results / name)) for name in with_records}
-    found = claims(arms, load_theory(results))
+    statements = load_statements(claims)
+    evidence = Evidence(results)
+    found = [judge(name, *statement, evidence) for name, statement in statements.items()]
     write(results / "CLAIMS.md", to_markdown(found).encode())
     write(results / "claims.json", to_json(found).encode())
     return found
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code, 2 for a mistake told in one line."""
+    """Run the command; return its exit code, 2 for a mistake told in one line."""
     try:
-        usage = "python -m scripts.claims [results=<folder>]"
-        results = Path(parse(ResultsSettings, arguments, usage).results)
-        found = write_claims(results)
+        settings = parse(ClaimsSettings, arguments, USAGE)
+        results = Path(settings.results)
+        found = write_claims(results, Path(settings.claims))
     except (RecordError, SettingsError) as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2
