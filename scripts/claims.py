@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jinja2
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
@@ -31,10 +30,10 @@ from yaml import YAMLError
 from scripts.checks import AnyRule
 from scripts.evidence import ClaimError, Evidence, Parameters
 from scripts.files import write
+from scripts.pages import render
 from scripts.records import RecordError
 from scripts.settings import ResultsSettings, SettingsError, parse
 from scripts.statistics import RESAMPLES
-from scripts.tables import cell
 from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
 
 USAGE = "python -m scripts.claims [results=<folder>] [claims=<folder>]"
@@ -190,17 +189,13 @@ def _finite(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def to_markdown(found: list[Claim]) -> str:
     """Return the claims as a page: a table of verdicts, then what each rests on."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"cell": cell, "number": number_text}
-    return environment.get_template("claims.md.j2").render(
-        claims=found, sources=SOURCES, fewest_seeds=FEWEST_SEEDS, resamples=RESAMPLES
-    )
+    values = {
+        "claims": found,
+        "sources": SOURCES,
+        "fewest_seeds": FEWEST_SEEDS,
+        "resamples": RESAMPLES,
+    }
+    return render("claims.md.j2", values, number=number_text)
 
 
 def number_text(number: Number) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from scripts.convergence import Convergence, load_convergence
-from scripts.records import MANIFEST, Manifest, Study, Task, load_study, read_json, study_names
+from scripts.records import read_json
 from scripts.stability import ReturnRange, return_range
 from scripts.statistics import Arm, Tuned, arms_of, tuned_arm
+from scripts.studies import MANIFEST, Manifest, Study, Task, load_study, study_names
 from scripts.verdicts import FEWEST_SEEDS
 
 

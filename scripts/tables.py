@@ -8,7 +8,6 @@ Without arguments these are the tables of every study of both scales. Each study
 ``table.csv`` and ``table.md``.
 """
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.files import write
+from scripts.pages import cell
 from scripts.records import Git, RecordError
 from scripts.settings import SettingsError, StudySettings, load_studies, parse
 from scripts.statistics import (
@@ -160,11 +160,6 @@ def _text(value: Value) -> str:
 def _score(number: float | FloatArray) -> str:
     value = float(number)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
-
-
-def cell(text: object) -> str:
-    """Return a text that cannot leave its cell of a Markdown table, nor become HTML."""
-    return re.sub(r"\s+", " ", str(text)).replace("|", r"\|").replace("<", "&lt;")
 
 
 def name_of(study: Study) -> str:

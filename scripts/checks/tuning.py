@@ -46,7 +46,8 @@ class Critical(OnEachTask):
             return lacking(statement, self.RULE, runs_of(side), side.lacks)
         share = partial(robustness, settings=side.values, untrained=task.extent.untrained)
         robust = number(
-            f"{task.title}: share of the range of {side.symbol} that is nearly as good as the best",
+            f"{task.title}: share of the range of {side.symbol}, {side.values[0]:g} to "
+            f"{side.values[-1]:g}, that is nearly as good as the best",
             interval_estimates(share, *(arm.scores for arm in side.arms)),
         )
         verdict = below(robust, 0.5)
