@@ -38,7 +38,8 @@ from experiments.config import LABELS, ConfigurationError, TrainConfig
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
-CODE = ("alphagrad", "experiments", "configs")
+CODE = ("alphagrad", "experiments")
+"""What determines a result; all that ``configs`` does stands in the record's configuration."""
 REPOSITORY = Path(__file__).parents[2]
 
 
