@@ -1,18 +1,133 @@
-"""results/FINDINGS.md is written by hand; its numbers are not."""
+"""results/FINDINGS.md is written by hand; its numbers are not.
+
+A number with an interval has to stand as it is in a table or among the verdicts. Sentences that
+count runs, or give bounds of their scores, are counted again. What is left has to be in a table or
+a verdict, a run's final score, a setting of an arm, or in `GIVEN`, which says where it is from.
+"""
 
 import json
 import re
+from functools import cache
 from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.statistics import Arm, FloatArray, arms_of, probability_of_improvement
+from scripts.studies import load_study, study_names
 
 RESULTS = Path(__file__).parent.parent / "results"
 TEXT = " ".join((RESULTS / "FINDINGS.md").read_text().split())
+PAGES = "".join(path.read_text() for path in [RESULTS / "CLAIMS.md", *RESULTS.glob("*/table.md")])
+NUMBER = re.compile(r"(?<![\w.,])-?\d(?:[\d,]*\d)?(?:\.\d+)?(?:e-?\d+)?%?(?!\w)")
+GIVEN = {
+    "1,442.64": "CleanRL's documentation of PPO",
+    "46.03": "CleanRL's documentation of PPO",
+    "2262.50": "CleanRL's other figure for PPO",
+    "1196.81": "CleanRL's other figure for PPO",
+    "488.69": "CleanRL's documentation of DQN",
+    "16.11": "CleanRL's documentation of DQN",
+    "3134.61": "CleanRL's documentation of TD3",
+    "360.18": "CleanRL's documentation of TD3",
+    "500": "the highest return of CartPole-v1",
+    "64": "the width of PPO's layers",
+    "256": "the width of TD3's layers",
+    "50,000": "the steps of the run whose command stands beside it",
+    "42": "the runs of DQN when the rules were written",
+    "1%": "SMALLEST_GAIN in scripts/verdicts.py",
+    "80": "the minutes that a run of TD3 took at most",
+}
+
+
+@cache
+def arms(study: str, family: str) -> list[Arm]:
+    """The arms of a family on a study's only task."""
+    loaded = load_study(RESULTS, study)
+    (task,) = loaded.tasks
+    return [arm for arm in arms_of(loaded, task) if arm.family.name == family]
+
+
+def scores(study: str, family: str, *values: float) -> FloatArray:
+    """The final scores of a family at some values, or at all."""
+    chosen = [arm for arm in arms(study, family) if not values or arm.value in values]
+    return np.concatenate([arm.scores for arm in chosen])
+
+
+def between(low: float, high: float, runs: FloatArray) -> tuple[int, int]:
+    """How many runs there are between two scores, and how many in all."""
+    return int(((runs > low) & (runs < high)).sum()), runs.size
+
+
+def chance_against_adam(value: float) -> float:
+    (ours,) = (arm for arm in arms("ppo", "alphagrad") if arm.value == value)
+    return float(probability_of_improvement(ours.scores, scores("ppo", "adam")))
+
+
+def long_tail() -> bool:
+    adam, ours = scores("ppo", "adam"), scores("ppo", "alphagrad", 0.3, 1, 3, 10, 30)
+    low = [between(850, 1600, runs) for runs in (adam, ours)]
+    high = [between(1900, 3187.5, runs) for runs in (adam, ours)]
+    return (low, high) == ([(9, 10), (38, 50)], [(1, 10), (12, 50)])
+
+
+COUNTED = {
+    "nine of its ten seeds lie between 1,378 and 1,554": lambda: (
+        between(1377.5, 1554.5, scores("ppo", "adam")) == (9, 10)
+    ),
+    "the probability is no more than 0.28, and less at all others of the grid": lambda: (
+        chance_against_adam(1) == pytest.approx(0.28)
+        and max(map(chance_against_adam, (3, 10, 30, 100, 300))) < 0.28
+    ),
+    "four in five end between 850 and 1,600, the others at 1,900 to 3,187: one in ten with Adam, "
+    "one in four with AlphaGrad": long_tail,
+    "at alpha 1 and 3 below 1,400": lambda: (
+        between(1400, 1600, scores("ppo", "alphagrad", 1, 3)) == (0, 20)
+    ),
+    "three of its ten seeds went beyond 2,200": lambda: (
+        between(2200, np.inf, scores("ppo", "alphagrad", 0.3)) == (3, 10)
+    ),
+    "seven of 14 runs diverge": lambda: (
+        [(sum(arm.diverged), arm.scores.size) for arm in arms("dqn_fair", "sgd")]
+        == [(0, 7), (4, 7), (3, 7)]
+    ),
+    "At alpha 1 no run passes 260": lambda: (
+        between(260, np.inf, scores("td3", "alphagrad", 1)) == (0, 5)
+    ),
+    "at alpha 3 two of five pass 600": lambda: (
+        between(600, np.inf, scores("td3", "alphagrad", 3)) == (2, 5)
+    ),
+    "all others end between -1 and 39": lambda: (
+        between(-1.5, 39.5, scores("td3", "alphagrad", 30, 100, 300)) == (11, 15)
+    ),
+}
 
 
 def test_numbers_with_intervals_are_those_of_the_tables() -> None:
-    tables = (RESULTS / "README.md").read_text() + (RESULTS / "CLAIMS.md").read_text()
-    numbers = re.findall(r"[\d,.]*\d \[[^\]]*\]", TEXT)
+    numbers = re.findall(r"[\d,.]*\d \[[^\]]*\d\]", TEXT)
     assert numbers
-    assert [number for number in numbers if number not in tables] == []
+    assert [number for number in numbers if number not in PAGES] == []
+
+
+@pytest.mark.parametrize("sentence", COUNTED)
+def test_what_the_sentences_count_is_so(sentence: str) -> None:
+    assert sentence in TEXT
+    assert COUNTED[sentence]()
+
+
+def test_all_other_numbers_have_a_source() -> None:
+    text = TEXT
+    for sentence in COUNTED:
+        text = text.replace(sentence, "")
+    text = re.sub(r"[\d,.]*\d \[[^\]]*\d\]|`[^`]*`|\]\([^)]*\)", " ", text)
+    known = set(NUMBER.findall(PAGES)) | set(GIVEN)
+    for name in study_names(RESULTS):
+        for arm in load_study(RESULTS, name).arms:
+            known |= {f"{arm.value:g}", f"{arm.value:.1e}".replace("e-0", "e-")}
+            known |= {f"{record.final_score:,.0f}" for record in arm.records}
+    known |= {f"{100 - int(number[:-1])}%" for number in known if re.fullmatch(r"\d+%", number)}
+    found = NUMBER.findall(text)
+    assert [number for number in found if number not in known] == []
+    assert [number for number in GIVEN if number not in found] == []
 
 
 def test_verdicts_on_the_papers_claims_are_the_judged_ones() -> None:
