@@ -20,7 +20,8 @@ from experiments.callbacks import (
     Evaluation,
     non_finite_parameter,
 )
-from experiments.config import ConfigurationError, TrainConfig
+from experiments.config import TrainConfig
+from experiments.mistakes import ConfigurationError
 from experiments.runs import snapshot
 
 MODEL = "model.zip"
