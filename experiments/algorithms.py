@@ -1,9 +1,4 @@
-"""SB3's DQN, TD3 and PPO as CleanRL runs them, and the construction of any SB3 algorithm.
-
-Deviations from CleanRL's scripts that remain are written where they are made; the author's own
-scripts differ from CleanRL's by one wrong transition after each episode (a reset taken for a step),
-which is not reproduced here.
-"""
+"""The algorithms that a configuration names, and the construction of any SB3 algorithm."""
 
 import math
 
@@ -16,12 +11,11 @@ from torch.distributions import Distribution
 from torch.optim import Optimizer
 
 from alphagrad.sb3 import policy_kwargs
-
-# A run's identity has these classes here.
-from experiments.agents.dqn import CleanRLDQN as CleanRLDQN
-from experiments.agents.ppo import CleanRLPPO as CleanRLPPO
-from experiments.agents.td3 import CleanRLTD3 as CleanRLTD3
+from experiments.agents import fast
 from experiments.config import TrainConfig, arguments, resolve_device
+
+# A run's identity has these names.
+CleanRLDQN, CleanRLTD3, CleanRLPPO = fast.DQN, fast.TD3, fast.PPO
 
 # A NaN must reach the divergence guard, not raise in a distribution's constructor.
 Distribution.set_default_validate_args(False)
@@ -42,7 +36,7 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     optimizer: type[Optimizer] = get_class(config.optimizer["_target_"])
     optimizer_settings = arguments(config.optimizer)
     if optimizer in FUSED:
-        optimizer_settings["fused"] = True
+        optimizer_settings.setdefault("fused", True)
     settings["policy_kwargs"] = policy_kwargs(
         optimizer, **optimizer_settings, **settings.get("policy_kwargs", {})
     )
