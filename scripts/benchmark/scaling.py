@@ -16,7 +16,8 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 import experiments.study  # noqa: F401, Hydra composes with the schema that it registers
-from experiments.runs.run import REPOSITORY, provenance, write_text
+from experiments.runs.files import write_text
+from experiments.runs.run import REPOSITORY, provenance
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "scaling.csv"
 CORES = (2, 16, 256)
