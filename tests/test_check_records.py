@@ -1,6 +1,7 @@
 """What makes records unfit to stand beside each other, and the committed ones, which are fit."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -210,3 +211,20 @@ def test_results_without_a_study_are_a_mistake(
 ) -> None:
     assert main([f"results={tmp_path}"]) == 2
     assert "no study in it has records" in capsys.readouterr().err
+
+
+def fields(content: Any) -> set[str]:
+    """The names of a JSON object's fields, and of those of its lists' objects."""
+    if isinstance(content, list):
+        return set().union(*map(fields, content))
+    if not isinstance(content, dict):
+        return set()
+    return set(content).union(*(fields(value) for value in content.values()))
+
+
+def test_every_field_of_a_manifest_and_of_a_record_is_described() -> None:
+    text = (ROOT / "docs" / "records.md").read_text()
+    manifest = json.loads((ROOT / "results" / "dqn" / "study.json").read_text())
+    record = json.loads(next((ROOT / "results" / "records").glob("*.json")).read_text())
+    words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", text))))
+    assert fields(manifest) | set(record) <= words
