@@ -163,6 +163,13 @@ def test_a_setting_is_critical_if_few_values_are_good(
     assert found.numbers[0].name.startswith("S: share of the range of α, 1 to 300, ")
 
 
+def test_a_setting_with_which_nothing_was_learned_is_undecided(tmp_path: Path) -> None:
+    write_study(tmp_path, "s", *sweep(5, 9, 8, returns=[50.0, 20.0, 10.0, 10.0]))
+    found = check(tmp_path, Critical(rule="critical", study="s", statement="Choose with care"))
+    assert found.verdict is Verdict.UNDECIDED
+    assert math.isnan(found.numbers[0].value)
+
+
 def test_one_value_has_no_range(tmp_path: Path) -> None:
     write_study(tmp_path, "s", *sweep(20))
     with pytest.raises(ClaimError, match="should be two or more, all above 0"):
