@@ -7,6 +7,7 @@ a verdict, a run's final score, a setting of an arm, or in `GIVEN`, which says w
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def long_tail() -> bool:
     return (low, high) == ([(9, 10), (38, 50)], [(1, 10), (12, 50)])
 
 
-COUNTED = {
+COUNTED: dict[str, Callable[[], bool]] = {
     "nine of its ten seeds lie between 1,378 and 1,554": lambda: (
         between(1377.5, 1554.5, scores("ppo", "adam")) == (9, 10)
     ),
