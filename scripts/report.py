@@ -191,8 +191,8 @@ def code(text: str) -> Markup:
     )
 
 
-def inline_svg(figure: Drawn) -> Markup:
-    """Return a figure's SVG as an element of an HTML page.
+def inline_svg(figure: Drawn, name: str) -> Markup:
+    """Return a figure's SVG as an element of an HTML page, on which it has the name alone.
 
     Coordinates are rounded to a tenth of a point, and lines made relative. Identifiers are made
     unique to the figure, and those that nothing refers to are dropped.
@@ -206,7 +206,7 @@ def inline_svg(figure: Drawn) -> Markup:
         svg,
     )
     svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{short_path(path[1])}"', svg)
-    key = f"{zlib.crc32('/'.join([*figure.folder.parts[-3:], figure.name]).encode()):08x}"
+    key = f"{zlib.crc32(name.encode()):08x}"
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     names = {name: f"f{key}-{number}" for number, name in enumerate(used)}
     svg = re.sub(
@@ -273,13 +273,17 @@ def write_report(
         write_table(table)
     paper_scale = [table for table in tables if not table.study.quick]
     values = context(results, paper_scale, drawn, found) | {"words": said}
+
+    def place(figure: Drawn) -> str:
+        return figure.path("").relative_to(results).as_posix()
+
     page = partial(
         render,
         values=values,
         code=code,
-        svg=inline_svg,
+        place=place,
+        svg=lambda figure: inline_svg(figure, place(figure)),
         number=number_text,
-        path=lambda figure: figure.folder.relative_to(results).as_posix(),
     )
     pages = {
         results / "report.html": share_styles(page("report.html.j2")),
