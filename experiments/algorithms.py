@@ -1,27 +1,23 @@
-"""SB3's DQN, TD3 and PPO as CleanRL runs them, and the construction of any SB3 algorithm.
-
-Deviations from CleanRL's scripts that remain are written where they are made; the author's own
-scripts differ from CleanRL's by one wrong transition after each episode (a reset taken for a step),
-which is not reproduced here.
-"""
+"""The algorithms that a configuration names, and the construction of any SB3 algorithm."""
 
 import math
 
 import torch
 from hydra.utils import get_class, instantiate
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
 from torch.optim import Optimizer
 
 from alphagrad.sb3 import policy_kwargs
-
-# A run's identity has these classes here.
-from experiments.agents.dqn import CleanRLDQN as CleanRLDQN
-from experiments.agents.ppo import CleanRLPPO as CleanRLPPO
-from experiments.agents.td3 import CleanRLTD3 as CleanRLTD3
+from experiments.agents import fast
 from experiments.config import TrainConfig, arguments, resolve_device
+
+# A run's identity has these names.
+CleanRLDQN, CleanRLTD3, CleanRLPPO = fast.DQN, fast.TD3, fast.PPO
 
 # A NaN must reach the divergence guard, not raise in a distribution's constructor.
 Distribution.set_default_validate_args(False)
@@ -31,10 +27,11 @@ FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
-    """The algorithm of a run, with the run's optimizer, seeded.
+    """Return the algorithm of a run, with the run's optimizer, seeded.
 
     Raises:
-        AssertionError, TypeError, ValueError: if SB3 refuses the settings.
+        AssertionError, TypeError, ValueError: if SB3 refuses the settings, or if nothing would ever
+            be updated.
     """
     settings = instantiate(arguments(config.algorithm), _convert_="all")
     if settings.get("max_grad_norm", 0.0) is None:
@@ -42,7 +39,7 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     optimizer: type[Optimizer] = get_class(config.optimizer["_target_"])
     optimizer_settings = arguments(config.optimizer)
     if optimizer in FUSED:
-        optimizer_settings["fused"] = True
+        optimizer_settings.setdefault("fused", True)
     settings["policy_kwargs"] = policy_kwargs(
         optimizer, **optimizer_settings, **settings.get("policy_kwargs", {})
     )
@@ -50,9 +47,43 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     model = algorithm(
         env=environment, seed=config.seed, device=resolve_device(config.device), **settings
     )
-    if isinstance(model, OnPolicyAlgorithm) and config.total_steps < model.n_steps * model.n_envs:
-        raise ValueError(
-            f"total_steps = {config.total_steps}: should be at least one rollout of "
-            f"n_steps * n_envs = {model.n_steps * model.n_envs}"
-        )
+    if isinstance(model, OnPolicyAlgorithm):
+        check_rollout(config.total_steps, "n_steps", model.n_steps * model.n_envs)
+    elif isinstance(model, OffPolicyAlgorithm):
+        check_updates(config.total_steps, model)
     return model
+
+
+def check_rollout(total_steps: int, setting: str, rollout: int) -> None:
+    """Check that a run has a whole rollout, after which it would be updated first.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    if total_steps < rollout:
+        raise ValueError(
+            f"total_steps = {total_steps}: should be at least one rollout of "
+            f"{setting} * n_envs = {rollout}"
+        )
+
+
+def check_updates(total_steps: int, model: OffPolicyAlgorithm) -> None:
+    """Check that a run updates each network of its model.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    assert isinstance(model.train_freq, TrainFreq)
+    rollout = 1  # at least, of whole episodes
+    if model.train_freq.unit == TrainFrequencyUnit.STEP:
+        rollout = model.train_freq.frequency * model.n_envs
+    check_rollout(total_steps, "train_freq", rollout)
+    # SB3 goes on to the end of a rollout, and updates after each that ends beyond learning_starts.
+    rollouts = math.ceil(total_steps / rollout) - model.learning_starts // rollout
+    updates = rollouts * (rollout if model.gradient_steps < 0 else model.gradient_steps)
+    if updates < getattr(model, "policy_delay", 1):
+        names = ("learning_starts", "train_freq", "gradient_steps", "policy_delay")
+        shown = {name: vars(model)[name] for name in names if name in vars(model)}
+        shown["train_freq"] = model.train_freq.frequency
+        settings = ", ".join(f"algorithm.{name} = {value}" for name, value in shown.items())
+        raise ValueError(f"total_steps = {total_steps}: too few for an update with {settings}")

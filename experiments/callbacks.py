@@ -4,7 +4,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import deque
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from torch.optim import Optimizer
 
 from alphagrad.sb3 import UpdateDiagnostics, optimizers
 from experiments.runs.run import Run
-from experiments.runs.status import run_status, unfinished_line
 
 CURVE_CELLS = 200
 DIAGNOSTICS_POINTS = 20
@@ -36,18 +35,42 @@ class DivergedError(Exception):
     """A loss, parameter or action became NaN or infinite; the text says which, in one line."""
 
 
+class EnvironmentFaultError(Exception):
+    """An environment returned a NaN or infinity; the text says where, in one line."""
+
+
+def check_finite(environment: str, step: int, **returned: Any) -> None:
+    """Check what an environment has returned.
+
+    Args:
+        environment: its id.
+        step: environment steps done, this one included.
+        returned: arrays, or dictionaries of arrays, by what they are.
+
+    Raises:
+        EnvironmentFaultError: if an element is not finite.
+    """
+    for name, value in returned.items():
+        parts = value.values() if isinstance(value, dict) else [value]
+        for part in map(np.asarray, parts):
+            if part.dtype.kind == "f" and not np.isfinite(part).all():
+                raise EnvironmentFaultError(
+                    f"{environment} returned a {name} that is not finite at step {step}"
+                )
+
+
 class Resumable(BaseCallback):
     """A callback whose ``STATE``, the names of its changing attributes, goes into checkpoints."""
 
     STATE: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
-        """What has changed since the start, by name."""
+        """Return what has changed since the start, by name."""
         return {name: getattr(self, name) for name in self.STATE}
 
 
 class EpisodeCurve(Resumable):
-    """Returns and lengths of the training episodes, averaged over a grid of steps.
+    """Average the returns and lengths of the training episodes over a grid of steps.
 
     Args:
         total_steps: the grid has ``min(200, total_steps)`` equal cells from 0 to here; an episode
@@ -81,7 +104,7 @@ class EpisodeCurve(Resumable):
         self.last.append(episode_return)
 
     def result(self) -> dict[str, Any]:
-        """The fields ``curve``, ``final_score`` and ``final_episodes`` of a record."""
+        """Return the fields ``curve``, ``final_score`` and ``final_episodes`` of a record."""
 
         def mean(sums: list[float] | list[int]) -> list[float | None]:
             pairs = zip(sums, self.episodes, strict=True)
@@ -100,12 +123,13 @@ class EpisodeCurve(Resumable):
 
 
 class Evaluation(Resumable):
-    """Evaluates the deterministic policy at evenly spaced steps, the last one at the end.
+    """Evaluate the deterministic policy at evenly spaced steps, the last one at the end.
 
     The environment is seeded anew at each point, so that what was evaluated before plays no part.
 
     Args:
-        environment: an environment of its own.
+        environment: an environment of its own, whose episodes all end.
+        name: the environment's id.
         points: how many evaluations.
         episodes: episodes of each.
         total_steps: length of the run in environment steps.
@@ -115,10 +139,18 @@ class Evaluation(Resumable):
     STATE = ("due", "steps", "returns")
 
     def __init__(
-        self, environment: VecEnv, points: int, episodes: int, total_steps: int, seed: int
+        self,
+        environment: VecEnv,
+        name: str,
+        *,
+        points: int,
+        episodes: int,
+        total_steps: int,
+        seed: int,
     ) -> None:
         super().__init__()
         self.environment = environment
+        self.name = name
         self.due = deque(total_steps * (point + 1) // points for point in range(points))
         self.episodes = episodes
         self.seed = seed
@@ -149,21 +181,29 @@ class Evaluation(Resumable):
             n_eval_episodes=self.episodes,
             deterministic=True,
             return_episode_rewards=True,
+            callback=self._check,
         )
         assert isinstance(returns, list)
-        if not np.isfinite(returns).all():
-            raise DivergedError(f"a return is not finite at step {self.num_timesteps}")
         self.steps.append(self.num_timesteps)
         self.returns.append([float(value) for value in returns])
         self.logger.record("evaluation/return_mean", float(np.mean(returns)))
 
+    def _check(self, step: dict[str, Any], _: object) -> None:
+        """Tell the environment's fault from the policy's; the arguments are `evaluate_policy`'s."""
+        observation = step["observations"]
+        name = f"{self.name} in an evaluation"
+        check_finite(name, self.num_timesteps, observation=observation)
+        if not np.isfinite(step["actions"]).all():
+            raise DivergedError(f"evaluated actions are not finite at step {self.num_timesteps}")
+        check_finite(name, self.num_timesteps, reward=step["rewards"])
+
     def result(self) -> dict[str, Any]:
-        """The field ``evaluation`` of a record."""
+        """Return the field ``evaluation`` of a record."""
         return {"step": self.steps, "returns": self.returns}
 
 
 class Diagnostics(UpdateDiagnostics, Resumable):
-    """Measures one update of each optimizer at evenly spaced steps, the first one at the start.
+    """Measure one update of each optimizer at evenly spaced steps, the first one at the start.
 
     Args:
         total_steps: length of the run in environment steps.
@@ -207,7 +247,7 @@ class Diagnostics(UpdateDiagnostics, Resumable):
         return [None] * (len(self.points) - len(values))
 
     def result(self) -> dict[str, Any]:
-        """The field ``diagnostics`` of a record."""
+        """Return the field ``diagnostics`` of a record."""
         tensors = {
             tensor: {name: values + self._nothing_for(values) for name, values in found.items()}
             for tensor, found in self.tensors.items()
@@ -216,24 +256,36 @@ class Diagnostics(UpdateDiagnostics, Resumable):
 
 
 class DivergenceGuard(Resumable):
-    """Raises `DivergedError` as soon as a loss, an action, a reward or a parameter is not finite.
+    """Raise `DivergedError` as soon as a loss, an action or a parameter is not finite.
 
-    Losses, actions and rewards are looked at in every step, parameters at least every
-    ``PARAMETER_INTERVAL`` environment steps.
+    Losses and actions are looked at in every step, parameters at least every
+    ``PARAMETER_INTERVAL`` environment steps. So is what the environment returns: where it is not
+    finite after an action that was, `EnvironmentFaultError` is raised.
+
+    Args:
+        environment: the environment's id.
     """
 
     PARAMETER_INTERVAL = 1000
     STATE = ("metrics", "next_check")
 
-    def __init__(self) -> None:
+    def __init__(self, environment: str) -> None:
         super().__init__()
+        self.environment = environment
         self.metrics: dict[str, float] = {}
         self.next_check = 0
 
+    def _on_training_start(self) -> None:
+        check_finite(self.environment, self.num_timesteps, observation=self.model._last_obs)
+
     def _on_step(self) -> bool:
-        for name in ("actions", "rewards"):
-            if not np.isfinite(self.locals[name]).all():
-                raise DivergedError(f"{name} are not finite at step {self.num_timesteps}")
+        if not np.isfinite(self.locals["actions"]).all():
+            raise DivergedError(f"actions are not finite at step {self.num_timesteps}")
+        rewards, observation = self.locals["rewards"], self.locals["new_obs"]
+        check_finite(self.environment, self.num_timesteps, reward=rewards, observation=observation)
+        for index in np.flatnonzero(self.locals["dones"]):  # whose last observation is elsewhere
+            last = self.locals["infos"][index]["terminal_observation"]
+            check_finite(self.environment, self.num_timesteps, observation=last)
         return True
 
     def _on_rollout_start(self) -> None:
@@ -268,7 +320,7 @@ class DivergenceGuard(Resumable):
 
 
 def non_finite_parameter(model: BaseAlgorithm) -> str | None:
-    """The name of the policy's first parameter with a NaN or infinite element, if there is one."""
+    """Return the policy's first parameter with a NaN or infinite element, by name."""
     for name, parameter in model.policy.named_parameters():
         if not torch.isfinite(parameter).all():
             return name
@@ -276,7 +328,7 @@ def non_finite_parameter(model: BaseAlgorithm) -> str | None:
 
 
 class Heartbeat(BaseCallback):
-    """Reports the step every few seconds, and shows it by a progress bar or a line a minute.
+    """Report the step every few seconds, and shows it by a progress bar or a line a minute.
 
     Args:
         run: whose step it is.
@@ -320,17 +372,27 @@ class Heartbeat(BaseCallback):
             self.show()
             if self.progress.disable and now >= self.next_line:
                 self.next_line = now + self.LINE_INTERVAL
-                status = run_status(self.run.folder, datetime.now(UTC))
-                assert status is not None
-                print(unfinished_line(status), flush=True)
+                print(self.line(), flush=True)
         return True
 
     def _on_training_end(self) -> None:
         self.show()
 
+    def rate(self) -> float:
+        """Return the environment steps per second of this process, 0 if it has only begun."""
+        elapsed = self.progress.tasks[self.task].elapsed or math.inf
+        return (self.num_timesteps - self.first_step) / elapsed
+
+    def line(self) -> str:
+        """Return how far the run is, in one line."""
+        total, rate = self.run.config.total_steps, self.rate()
+        line = f"{self.run.folder.name}: {self.num_timesteps:,} of {total:,} steps"
+        if rate == 0:
+            return line
+        remaining = max(total - self.num_timesteps, 0)  # PPO goes on to the end of a rollout
+        return f"{line}, {rate:,.0f} steps/s, {timedelta(seconds=round(remaining / rate))} left"
+
     def show(self) -> None:
         """Report the step and redraw the bar."""
         self.run.report("running", self.num_timesteps)
-        elapsed = self.progress.tasks[self.task].elapsed or math.inf
-        rate = (self.num_timesteps - self.first_step) / elapsed
-        self.progress.update(self.task, completed=self.num_timesteps, rate=rate)
+        self.progress.update(self.task, completed=self.num_timesteps, rate=self.rate())

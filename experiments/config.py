@@ -1,46 +1,56 @@
-"""Every setting of a run, its type and its range, checked before any time is spent."""
+"""Every setting of a run: its type, its range and what it stands for."""
 
 import difflib
 import hashlib
 import importlib
-import inspect
 import json
-import os
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import gymnasium as gym
 import torch
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    ImportString,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
 """Settings that a record shows, though they do not take part in its identity."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
+RESERVED = {
+    *("true", "false", "yes", "no", "on", "off", "null", "none", "na", "nan", "inf", "infinity"),
+}
+"""Names that YAML or pandas takes for something else."""
 
 
-class ConfigurationError(ValueError):
-    """A user's mistake: one line that names the setting, its value and what is allowed."""
+def check_name(name: str) -> str:
+    """Accept what a path, a shell, Hydra, HTML, CSV and mathtext take as it is."""
+    if not re.fullmatch(r"[A-Za-z]([\w.+-]{0,78}[A-Za-z0-9])?", name, re.ASCII):
+        raise ValueError(
+            "should be a name: up to 80 letters, digits, '.', '_', '+' and '-', "
+            "the first a letter, the last a letter or a digit"
+        )
+    if name.lower() in RESERVED:
+        raise ValueError("should be a name, not a word of YAML's or of a table's")
+    return name
+
+
+def refuse_bool(value: Any) -> Any:
+    """Refuse true and false, which Python takes for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(refuse_bool), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Whole = Annotated[int, BeforeValidator(refuse_bool)]
+"""A whole number, however it is written: also as 1e6."""
+Count = Annotated[Whole, Field(ge=1)]
+Index = Annotated[Whole, Field(ge=0)]
+Name = Annotated[str, AfterValidator(check_name)]
 
 
 def check_device(device: str) -> str:
@@ -50,21 +60,6 @@ def check_device(device: str) -> str:
     return device
 
 
-def require_device(device: str) -> None:
-    """Look for a device; apart from `validate`, since a cluster's GPUs are on other machines.
-
-    Raises:
-        ConfigurationError: if torch does not find it here.
-    """
-    kind, _, index = device.partition(":")
-    available = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= available:
-        raise ConfigurationError(
-            f"device = {device!r}: torch finds {available} CUDA devices here; "
-            "device=cpu always works"
-        )
-
-
 def check_environment_id(environment_id: str) -> str:
     """Accept every id that Gymnasium has registered (or ``module:id``)."""
     module, _, registered = environment_id.rpartition(":")
@@ -72,7 +67,9 @@ def check_environment_id(environment_id: str) -> str:
         if module:  # as gym.make does
             importlib.import_module(module)
         gym.spec(registered)
-    except (gym.error.Error, ImportError) as error:
+    except Exception as error:  # whatever a user's module raises
+        if not isinstance(error, (gym.error.Error, ImportError)):
+            raise ValueError(f"{module} raises {type(error).__name__}: {error}") from error
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (
             f"did you mean {', '.join(near)}?"
@@ -188,10 +185,10 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    protocol: str | None = None
+    protocol: Name | None = None
     optimizer_settings: str | None = None
     total_steps: Count = 1_000_000
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
     keep_model: bool = False
     runs: str = "runs"
@@ -226,143 +223,5 @@ def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
 
 
-# Ranges of the algorithms' hyperparameters, which SB3 itself does not check.
-HYPERPARAMETERS: dict[str, Any] = {
-    "learning_rate": Positive,
-    "gamma": Fraction,
-    "gae_lambda": Fraction,
-    "tau": Fraction,
-    "batch_size": Count,
-    "buffer_size": Count,
-    "learning_starts": Index,
-    "train_freq": Count,
-    "gradient_steps": Annotated[int, Field(ge=-1)],
-    "n_steps": Count,
-    "n_epochs": Count,
-    "policy_delay": Count,
-    "target_update_interval": Count,
-    "clip_range": Positive,
-    "clip_range_vf": Positive | None,
-    "ent_coef": float | str,
-    "vf_coef": NonNegative,
-    "max_grad_norm": Positive | None,
-    "exploration_fraction": Fraction,
-    "exploration_initial_eps": Fraction,
-    "exploration_final_eps": Fraction,
-    "exploration_noise": NonNegative,
-    "target_policy_noise": NonNegative,
-    "target_noise_clip": NonNegative,
-    "policy_kwargs": dict[str, Any],
-}
-
-
-def validate(composed: DictConfig) -> TrainConfig:
-    """Check a composed configuration and bring its values to their declared types.
-
-    Raises:
-        ConfigurationError: for the first setting that is missing, unknown, of a wrong type or out
-            of its range.
-    """
-    try:
-        container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise ConfigurationError(f"{error.full_key} is not set: it has no default") from error
-    config: TrainConfig = typed("", TrainConfig, container)
-    check_target("algorithm", config.algorithm, HYPERPARAMETERS)
-    optimizer_class = check_target("optimizer", config.optimizer, {})
-    if "lr" in config.optimizer:
-        raise ConfigurationError(
-            "optimizer.lr is not a setting: the learning rate is algorithm.learning_rate"
-        )
-    try:
-        optimizer_class(
-            [torch.zeros(1, requires_grad=True)], lr=1e-3, **arguments(config.optimizer)
-        )
-    except (TypeError, ValueError, RuntimeError) as error:
-        shown = ", ".join(f"{key}={value}" for key, value in arguments(config.optimizer).items())
-        raise ConfigurationError(f"optimizer ({shown}): {error}") from error
-    return config
-
-
-def typed(setting: str, annotation: Any, value: Any) -> Any:
-    """``value`` as ``annotation``, or the first error of it as one line."""
-    # A dataclass brings its own configuration; a signature may name any type, such as a tensor.
-    config = None if is_dataclass(annotation) else ConfigDict(arbitrary_types_allowed=True)
-    try:
-        return TypeAdapter(annotation, config=config).validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        # A union's error path ends in the names of its members: keep the user's keys only.
-        keys = [str(key) for key in first["loc"] if isinstance(key, str) and key.isidentifier()]
-        path = ".".join([setting] if setting else keys)
-        if first["type"] == "unexpected_keyword_argument":
-            raise ConfigurationError(f"{path} = {first['input']!r}: no such setting") from error
-        message = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise ConfigurationError(f"{path} = {first['input']!r}: {message}") from error
-
-
-def check_target(group: str, settings: dict[str, Any], ranges: dict[str, Any]) -> type:
-    """Check the keyword arguments of ``_target_`` by its signature; returns the class.
-
-    Raises:
-        ConfigurationError: for the first setting that is wrong.
-    """
-    cls: type = typed(f"{group}._target_", ImportString, settings.get("_target_"))
-    if not isinstance(settings.get("name"), str):
-        raise ConfigurationError(f"{group}.name = {settings.get('name')!r}: should be a label")
-    hints = _init_hints(cls)
-    for key, value in arguments(settings).items():
-        setting = f"{group}.{key}"
-        if key not in hints:
-            near = difflib.get_close_matches(key, hints, n=1)
-            hint = f"; did you mean {group}.{near[0]}?" if near else ""
-            raise ConfigurationError(
-                f"{setting} = {value!r}: {cls.__name__} has no such argument{hint}"
-            )
-        if not (isinstance(value, dict) and "_target_" in value):
-            checked = typed(setting, ranges.get(key, hints[key]), value)
-            settings[key] = list(checked) if isinstance(checked, tuple) else checked
-    return cls
-
-
-def _init_hints(cls: type) -> dict[str, Any]:
-    """Annotations of a class's arguments, following ``**kwargs`` up to its bases."""
-    hints: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        own = inspect.signature(vars(base)["__init__"], eval_str=True).parameters.values()
-        for parameter in own:
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                known = parameter.annotation is not parameter.empty
-                hints.setdefault(parameter.name, parameter.annotation if known else Any)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
-            break
-    return hints
-
-
-@contextmanager
-def exit_on_mistake() -> Iterator[None]:
-    """Turn a user's mistake, ours to find or Hydra's, into one line and the exit code 2."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra raise rather than print
-    try:
-        yield
-    except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
-        print(_one_line(error), file=sys.stderr)
-        sys.exit(2)
-
-
-def _one_line(error: Exception) -> str:
-    """What Hydra says, and OmegaConf behind it, without their internals and a hint wrong here."""
-    texts = [str(error)]
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        texts.append(str(error.__cause__))
-    lines: list[str] = []
-    for text in texts:
-        for line in re.split(r"\s*full_key:|Config search path:", text)[0].splitlines():
-            if not line.startswith("To append to your config") and line.strip() not in lines:
-                lines.append(line.strip())
-    return " ".join(lines).strip()
-
-
-ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+# Plain data: OmegaConf would check types by rules of its own, and take no 1e6 for a whole number.
+ConfigStore.instance().store(name="train_schema", node=asdict(TrainConfig()))

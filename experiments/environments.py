@@ -2,8 +2,9 @@
 
 import math
 import warnings
+from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import mujoco
@@ -22,6 +23,7 @@ Environment = gym.Env[Any, Any]
 mujoco.set_mju_user_warning(lambda message: warnings.warn(f"MuJoCo: {message}", stacklevel=2))
 
 CLIP = 10.0  # CleanRL clips normalised observations and rewards to [-10, 10]
+EVALUATION_STEPS = 10_000  # ten times MuJoCo's limit
 
 
 class Normalization(gym.Wrapper[Any, Any, Any, Any]):
@@ -89,10 +91,26 @@ def _update(statistics: RunningMeanStd, value: Any) -> None:
     statistics.update_from_moments(value, 0.0, 1)
 
 
+class EpisodeMonitor(Monitor):
+    """SB3's `Monitor` that writes into an ``info`` of its own.
+
+    An environment may hand out one and the same dictionary in each step; an episode's return that
+    stays in it would count again in each step of the next.
+    """
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the environment."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        own = dict(info)
+        if terminated or truncated:
+            del info["episode"]
+        return observation, reward, terminated, truncated, own
+
+
 class VectorEnvironment(DummyVecEnv):
     """`DummyVecEnv` without deep copies, which make PPO on HalfCheetah 8% slower.
 
-    It hands out the environments' own ``info``, which by Gymnasium's rules is new in each step.
+    What an environment may change in place, its last observation, is copied at an episode's end.
     """
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -101,7 +119,7 @@ class VectorEnvironment(DummyVecEnv):
             observation, reward, terminated, truncated, info = environment.step(self.actions[index])
             info["TimeLimit.truncated"] = truncated and not terminated
             if terminated or truncated:
-                info["terminal_observation"] = observation
+                info["terminal_observation"] = deepcopy(observation)
                 observation, self.reset_infos[index] = environment.reset()
             self._save_obs(index, observation)
             self.buf_rews[index] = reward
@@ -118,7 +136,7 @@ class VectorEnvironment(DummyVecEnv):
 
 
 class TimeLimitAsTermination(gym.Wrapper[Any, Any, Any, Any]):
-    """Shows a truncation as a termination.
+    """Show a truncation as a termination.
 
     CleanRL's PPO bootstraps neither; SB3's PPO bootstraps a truncation if it sees one.
     """
@@ -151,12 +169,13 @@ class ResetTransitions(wrappers.Autoreset[Any, Any]):
         return super().reset(seed=seed, options=options)
 
 
-def make(config: EnvironmentConfig, gamma: float) -> Environment:
-    """One environment.
+def make(config: EnvironmentConfig, gamma: float, episode_steps: int | None = None) -> Environment:
+    """Return one environment.
 
     Args:
         config: the environment and its wrappers.
         gamma: discount of the return by whose spread rewards are normalised.
+        episode_steps: a time limit, >= 1, where the environment is registered without one.
 
     Raises:
         gymnasium.error.Error: if Gymnasium cannot make the environment.
@@ -166,7 +185,9 @@ def make(config: EnvironmentConfig, gamma: float) -> Environment:
         warnings.filterwarnings("ignore", message=".*precision lowered.*")  # asked for by the dtype
         warnings.filterwarnings("ignore", message=".*settotalmass.*")  # in Gymnasium's v4 models
         environment = gym.make(config.id, **config.kwargs)
-        environment = Monitor(environment)  # innermost: it reports raw returns
+        if episode_steps is not None and not has_time_limit(environment):
+            environment = wrappers.TimeLimit(environment, episode_steps)
+        environment = EpisodeMonitor(environment)  # innermost: it reports raw returns
         if config.normalize:
             environment = Normalization(environment, gamma)
         if config.observation_dtype is not None:
@@ -178,17 +199,24 @@ def make(config: EnvironmentConfig, gamma: float) -> Environment:
     return environment
 
 
+def has_time_limit(environment: Environment) -> bool:
+    """Return whether an environment is registered with a time limit."""
+    return environment.spec is not None and environment.spec.max_episode_steps is not None
+
+
 def make_vector(config: EnvironmentConfig, gamma: float) -> DummyVecEnv:
-    """``config.n_envs`` environments stepped in turn in this process."""
+    """Return ``config.n_envs`` environments that are stepped in turn in this process."""
     return VectorEnvironment([partial(make, config, gamma)] * config.n_envs)
 
 
 def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecEnv) -> DummyVecEnv:
-    """A single environment that reads the running statistics of ``training``, without a change.
+    """Return one environment that reads the running statistics of ``training``, without a change.
 
     With several training environments, each with statistics of its own, the first one's are read.
+    Without a time limit of its own, its episodes end after `EVALUATION_STEPS`: a policy may never
+    come to an end.
     """
-    environment = make(config, gamma)
+    environment = make(config, gamma, EVALUATION_STEPS)
     if config.normalize:
         freeze_statistics(environment, normalizer(training.envs[0]).obs_rms)
     return VectorEnvironment([lambda: environment])
@@ -202,7 +230,7 @@ def freeze_statistics(environment: Environment, statistics: RunningMeanStd) -> N
 
 
 def normalizer(environment: Environment) -> Normalization:
-    """The wrapper of a normalised environment that holds its statistics."""
+    """Return the wrapper of a normalised environment that holds its statistics."""
     while not isinstance(environment, Normalization):
         assert isinstance(environment, gym.Wrapper)
         environment = environment.env

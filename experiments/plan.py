@@ -17,9 +17,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import ConfigurationError, TrainConfig, validate
+from experiments.config import TrainConfig
+from experiments.mistakes import ConfigurationError
+from experiments.runs.files import write_text
 from experiments.runs.records import FOLDER, compact, find_records, sealed
-from experiments.runs.run import Run, write_text
+from experiments.runs.run import Run
 from experiments.study_config import (
     QUICK,
     FamilyConfig,
@@ -30,6 +32,7 @@ from experiments.study_config import (
     checked_tasks,
     compared,
 )
+from experiments.validation import validate
 
 SCHEMA_VERSION = 1
 

@@ -3,7 +3,6 @@
 python -m experiments.study study=ppo [task=HalfCheetah-v4] [scale=quick] [launcher=slurm]
 """
 
-import signal
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +13,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
-from experiments.config import STRICT, Count, exit_on_mistake, typed
+from experiments.config import STRICT, Count
+from experiments.interrupts import EXIT_CODE, Interrupted
 from experiments.launch.launchers import make_launcher
 from experiments.launch.progress import Watch
 from experiments.launch.slurm import SlurmError
+from experiments.mistakes import exit_on_mistake
 from experiments.plan import Plan
 from experiments.study_config import StudyConfig
+from experiments.validation import require_folder, typed
 
 
 @dataclass
@@ -74,6 +76,8 @@ def run_study(config: StudyRunConfig) -> bool:
     plan = config.plan()
     members = plan.members(config.task)
     label = f"{config.study.name} ({config.scale} scale)"
+    for member in members:
+        member.run.settle()
     missing = [m for m in members if (config.fresh or not m.published) and not m.publish()]
     print(f"{label}: {len(members)} runs, {len(members) - len(missing)} of them have a record")
     tried = missing
@@ -83,15 +87,15 @@ def run_study(config: StudyRunConfig) -> bool:
         print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
     runs = [member.run for member in tried]
     launcher.check(runs)
+    require_folder("results", config.results)
     plan.write()
     if tried:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the runs as Ctrl-C does
         try:
             with Watch(label, len(members) - left_out, tried):
                 launcher.launch(runs, config.workers)
-        except KeyboardInterrupt:
+        except Interrupted:
             print("interrupted; what has finished is kept, and the same command goes on")
-            sys.exit(130)
+            sys.exit(EXIT_CODE)
         except (OSError, SlurmError) as error:  # the disk is full, say
             print(f"{error}; what has finished is kept", file=sys.stderr)
             return False

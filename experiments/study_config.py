@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from experiments.config import STRICT, ConfigurationError, Count, Index
+from experiments.config import STRICT, Count, Index
+from experiments.mistakes import ConfigurationError
 
 QUICK = "quick"
 """Scale and folder below the results of runs too short and too few to be evidence."""

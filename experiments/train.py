@@ -1,43 +1,64 @@
-"""Hydra entry point: one run; with ``-m`` a sweep.
+"""One run: what Hydra composes, or what a launcher has prepared in a folder. With ``-m`` a sweep.
 
 python -m experiments.train protocol=ppo_cleanrl optimizer=alphagrad optimizer.alpha=10 seed=3
+python -m experiments.train --folder runs/...
 """
 
-import contextlib
+import argparse
 import os
 import sys
+import time
 import traceback
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hydra
-from hydra import compose
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
-from submitit import SlurmJob
-from submitit.core.utils import UncompletedJobError
 
 from experiments.callbacks import Heartbeat
-from experiments.config import ConfigurationError, exit_on_mistake, require_device, validate
-from experiments.launch.slurm import QueueWatcher
-from experiments.runs.checkpoints import Checkpoint, CheckpointFolder
+from experiments.interrupts import Interrupted, ignore_interruptions, interruptible
+from experiments.launch import slurm
+from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
+from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import Run, RunBusyError
 from experiments.training import Training
+from experiments.validation import require_device, require_folder, validate
 from experiments.views.tracking import Trackers
 
 BUSY = os.EX_TEMPFAIL
+BUSY_SECONDS = 10.0
+"""From one look at a lock that another process holds to the next."""
 
 
-def train(run: Run, bar: bool = False) -> dict[str, Any]:
+class Preempted(Interrupted):
+    """Slurm wants this task's place, and a checkpoint has been saved."""
+
+
+class OneProcess(BaseCallback):
+    """Ends the copies of this process that an environment makes when it forks in a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = os.getpid()
+
+    def _on_step(self) -> bool:
+        if os.getpid() != self.process:
+            os._exit(1)
+        return True
+
+
+def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
     """Train, from the last checkpoint on if there is one, and write the record.
 
     Args:
         run: the run; its folder is made here, after all settings have been accepted.
         bar: whether to draw a progress bar instead of printing a line a minute.
+        task: whether this is a task of Slurm's, which leaves its place when Slurm warns it.
 
     Returns:
         The record.
@@ -45,21 +66,24 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
     Raises:
         ConfigurationError: if Gymnasium or SB3 refuses the settings.
         RunBusyError: if another process is at work on the run.
-        Exception: whatever interrupts the training, but for a divergence.
+        Preempted: if Slurm has warned this task, and a checkpoint has been saved.
+        BaseException: whatever else interrupts the training, but for a divergence.
     """
     config = run.config
     training = Training(config)
     model = training.model
-    checkpoints = CheckpointFolder(run.folder / "checkpoints")
 
     def save() -> None:
         state = {"training": training.state(), "provenance": run.provenance}
-        checkpoints.save(model.num_timesteps, state)
+        run.checkpoints.save(model.num_timesteps, state)
+
+    def leave() -> NoReturn:
+        raise Preempted
 
     with run.lock():
         if run.record is not None:  # another process has just finished it
             return run.record
-        earlier = checkpoints.load() if config.checkpoint.points else None
+        earlier = run.checkpoints.load() if config.checkpoint.points else None
         if earlier is None:
             run.start()
             suffix = ""
@@ -75,24 +99,23 @@ def train(run: Run, bar: bool = False) -> dict[str, Any]:
             save,
             interval,
             seconds=60 * config.checkpoint.minutes,
-            interrupted=lambda: run.report("pending", model.num_timesteps),
+            preempted=leave if task else None,
         )
         with Trackers(run) as trackers:
             model.set_logger(Logger(str(run.folder), [csv, trackers]))
+            callbacks = [OneProcess(), heartbeat, *[checkpoint] * bool(config.checkpoint.points)]
             with heartbeat:
-                diverged = training.learn(heartbeat, *[checkpoint] * bool(config.checkpoint.points))
+                diverged = training.learn(*callbacks)
             if config.keep_model:
                 training.keep_model(run.folder)
             record = run.finish(diverged, training.outcome())
             trackers.finish(record)
         if config.checkpoint.keep:
             save()
-        else:
-            checkpoints.delete()
-        return record
+    return record
 
 
-def execute(run: Run, bar: bool = False) -> str:
+def execute(run: Run, bar: bool = False, task: bool = False) -> str:
     """Train unless the run has a record; leave a failure in the run's folder.
 
     Returns:
@@ -101,24 +124,38 @@ def execute(run: Run, bar: bool = False) -> str:
     Raises:
         ConfigurationError: if Gymnasium or SB3 refuses the settings.
         RunBusyError: if another process is at work on the run.
+        Interrupted: if this process is to end.
     """
-    record = run.record
-    if record is not None:
+    if run.record is not None:
+        run.settle()
         return f"{run.folder}: finished before; delete the folder to run it again"
     try:
-        record = train(run, bar)
+        train(run, bar, task)
     except (ConfigurationError, RunBusyError):
         raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        with contextlib.suppress(OSError):  # the disk may be full
-            run.fail(reason, traceback.format_exc())
-        return f"{run.folder}: failed: {reason} (see traceback.txt there)"
-    return summary(record, run)
+    except Interrupted as interruption:
+        if run.record is not None:
+            run.settle()
+        elif status := run.status:
+            left = "pending" if isinstance(interruption, Preempted) else "interrupted"
+            run.report(left, status["step"])
+        raise
+    except BaseException as error:  # an environment may raise anything, or exit
+        reason = one_line(f"{type(error).__name__}: {error}").rstrip(": ")
+        if run.record is None:
+            with suppress(OSError):  # the disk may be full
+                run.fail(reason, traceback.format_exc())
+            return f"{run.folder}: failed: {reason} (see traceback.txt there)"
+        run.settle()
+        return f"{summary(run)}; after its record: {reason}"
+    run.settle()
+    return summary(run)
 
 
-def summary(record: dict[str, Any], run: Run) -> str:
-    """One line about a finished run."""
+def summary(run: Run) -> str:
+    """Return one line about a finished run."""
+    record = run.record
+    assert record is not None
     score = "no episode ended"
     if record["final_score"] is not None:
         score = f"final score {record['final_score']:.1f} over {record['final_episodes']} episodes"
@@ -129,63 +166,68 @@ def summary(record: dict[str, Any], run: Run) -> str:
     )
 
 
-class CheckSweep(Callback):
-    """Checks every job of a sweep before the first one starts, and reports failures at the end."""
+def run_in_folder(arguments: list[str]) -> int:
+    """Do the run that a launcher has prepared in a folder; return the exit code.
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exit with 2 and one line if a job's configuration is wrong."""
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        [jobs] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        slurm = "slurm" in config.hydra.launcher._target_.lower()
-        with exit_on_mistake():
-            self.runs = [Run(validate(compose("train", job)), job) for job in jobs]
-            if not slurm:  # whose GPUs are on other machines
-                for run in self.runs:
-                    require_device(run.config.device)
-        SlurmJob.watcher = QueueWatcher()
-        finished = sum(run.record is not None for run in self.runs)
-        print(f"{len(self.runs)} runs, {finished} of them finished before", flush=True)
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exit with 1 if a run has no record."""
-        missing = [str(run.folder) for run in self.runs if run.record is None]
-        if missing:
-            print(f"{len(missing)} runs have no record: {', '.join(missing)}", file=sys.stderr)
-            sys.exit(1)
-
-
-def composed_run(composed: DictConfig) -> Run:
-    """The run that Hydra has composed for this job.
+    A run that another process is at work on is waited for: its machine may have failed, and its
+    lock live on for minutes.
 
     Raises:
-        ConfigurationError: for a setting that is wrong.
+        ConfigurationError: if Gymnasium or SB3 refuses the settings, or the folder is not a run's.
     """
-    config = validate(composed)
-    require_device(config.device)
-    return Run(config, HydraConfig.get().overrides.task)
+    parser = argparse.ArgumentParser(prog="python -m experiments.train")
+    parser.add_argument("--folder", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--task", action="store_true", help="leave when Slurm warns, be requeued")
+    options = parser.parse_args(arguments)
+    run = Run.open(options.folder)
+    while True:
+        try:
+            require_device(run.config.device)
+            line = execute(run, task=options.task)
+        except ConfigurationError as error:
+            run.fail(str(error))
+            raise
+        except RunBusyError:
+            time.sleep(BUSY_SECONDS)
+        except Preempted:
+            ignore_interruptions()  # Slurm ends what it requeues
+            slurm.requeue_task()
+            return 0
+        else:
+            print(line, flush=True)
+            return 0 if run.record else 1
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
-def main(composed: DictConfig) -> None:
+def run_composed(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if it failed, `BUSY` if it is under way."""
     single = HydraConfig.get().mode == RunMode.RUN
-    with exit_on_mistake():
-        run = composed_run(composed)
-        try:
+    config = validate(composed)
+    require_device(config.device)
+    require_folder("runs", config.runs)
+    run = Run(config, HydraConfig.get().overrides.task)
+    try:
+        with interruptible():  # this may be a process of joblib's
             line = execute(run, bar=single and sys.stdout.isatty())
-            code = 0 if run.record else 1
-        except RunBusyError as error:
-            line, code = str(error), BUSY
+        code = 0 if run.record else 1
+    except RunBusyError as error:
+        line, code = str(error), BUSY
+    except ConfigurationError as error:
+        if single:
+            raise
+        line, code = f"{run.folder}: {error}", 1  # the others go on
     print(line, file=sys.stderr if code else sys.stdout, flush=True)
     if single and code:
         sys.exit(code)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Do one run, or a sweep."""
     with exit_on_mistake():
-        try:
-            main()
-        except UncompletedJobError as error:  # a task of Slurm was killed
-            reason = " ".join(str(error).splitlines()[:2])
-            print(f"{reason}; the others go on in Slurm's queue", file=sys.stderr)
-            sys.exit(1)
+        if sys.argv[1:2] == ["--folder"]:
+            sys.exit(run_in_folder(sys.argv[1:]))
+        run_composed()
+
+
+if __name__ == "__main__":
+    main()

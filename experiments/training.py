@@ -1,5 +1,6 @@
 """One training: a model, its environments and what observes them, which can stop and go on."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from experiments.callbacks import (
     Evaluation,
     non_finite_parameter,
 )
-from experiments.config import ConfigurationError, TrainConfig
+from experiments.config import TrainConfig
+from experiments.mistakes import ConfigurationError
 from experiments.runs import snapshot
 
 MODEL = "model.zip"
@@ -56,25 +58,39 @@ class Training:
             raise ConfigurationError(str(error)) from error
         evaluation = Evaluation(
             environments.make_evaluation(config.environment, gamma, self.environment),
+            config.environment.id,
             points=config.evaluation.points,
             episodes=config.evaluation.episodes,
             total_steps=config.total_steps,
             seed=config.seed,
         )
         self.observers = Observers(
-            DivergenceGuard(),
+            DivergenceGuard(config.environment.id),
             EpisodeCurve(config.total_steps),
             evaluation,
             Diagnostics(config.total_steps),
         )
-        self.seconds = 0.0  # of training before an interruption
+        if config.evaluation.points and not environments.has_time_limit(self.environment.envs[0]):
+            steps = environments.EVALUATION_STEPS
+            print(
+                f"{config.environment.id} has no time limit: episodes of evaluations end after "
+                f"{steps:,} steps",
+                file=sys.stderr,
+                flush=True,
+            )
+        self.earlier_seconds = 0.0  # of training before an interruption
+        self.begin = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return how long the training has taken, without interruptions."""
+        return self.earlier_seconds + time.perf_counter() - self.begin
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs, as nested plain data and tensors."""
+        """Return all that `restore` needs, as nested plain data and tensors."""
         return {
             "snapshot": snapshot.take(self.model),
             "observers": [snapshot.encode(observer.state()) for observer in self.observers],
-            "seconds": time.perf_counter() - self.begin,
+            "seconds": self.seconds(),
         }
 
     def restore(self, state: dict[str, Any]) -> bool:
@@ -86,7 +102,7 @@ class Training:
         same_episodes = snapshot.put(state["snapshot"], self.model)
         for observer, encoded in zip(self.observers, state["observers"], strict=True):
             vars(observer).update(snapshot.decode(encoded))
-        self.seconds = state["seconds"]
+        self.earlier_seconds = state["seconds"]
         return same_episodes
 
     def learn(self, *callbacks: BaseCallback) -> str | None:
@@ -101,7 +117,7 @@ class Training:
         Raises:
             Exception: whatever else interrupts the training.
         """
-        self.begin = time.perf_counter() - self.seconds
+        self.begin = time.perf_counter()
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
@@ -122,8 +138,8 @@ class Training:
         return None
 
     def outcome(self) -> dict[str, Any]:
-        """A record's fields from ``steps`` to ``timing``."""
-        seconds = time.perf_counter() - self.begin
+        """Return a record's fields from ``steps`` to ``timing``."""
+        seconds = self.seconds()
         return {
             "steps": self.model.num_timesteps,
             **self.observers.curve.result(),
@@ -148,7 +164,7 @@ class Training:
             np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
 
     def measure_optimizer(self) -> dict[str, int]:
-        """Optimized elements, and the bytes of optimizer state that grow with them."""
+        """Return the optimized elements, and the bytes of optimizer state that grow with them."""
         parameters = state_bytes = 0
         for optimizer in optimizers(self.model).values():
             parameters += sum(

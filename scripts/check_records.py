@@ -57,10 +57,12 @@ class Code:
 
     Args:
         groups: Of commits, full or abbreviated.
+        repository: Whose commits they are.
     """
 
-    def __init__(self, groups: list[list[str]]) -> None:
+    def __init__(self, groups: list[list[str]], repository: Path = REPOSITORY) -> None:
         self._groups = groups
+        self._repository = repository
         self._same: dict[Hashable, int] = {}
         self._known: dict[str, Hashable] = {}
 
@@ -76,18 +78,18 @@ class Code:
                 return index
         if not self._same:  # only now: a clone may not have the listed commits
             for index, group in enumerate(self._groups):
-                self._same |= {_trees(listed): index for listed in group}
-        trees = _trees(commit)
+                self._same |= {self._trees(listed): index for listed in group}
+        trees = self._trees(commit)
         return self._same.get(trees, trees)
 
-
-def _trees(commit: str) -> str:
-    """Return the names that git has for a commit's code, or the commit where it has none."""
-    command = ["git", "-C", str(REPOSITORY), "rev-parse", *(f"{commit}:{name}" for name in CODE)]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return commit
+    def _trees(self, commit: str) -> str:
+        """Return the names that git has for a commit's code, or the commit where it has none."""
+        names = [f"{commit}:{name}" for name in CODE]
+        command = ["git", "-C", str(self._repository), "rev-parse", *names]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return commit
 
 
 def load_code(path: Path) -> Code:

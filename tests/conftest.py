@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from stable_baselines3.common.logger import configure as configure_logger
 
 from experiments import algorithms, environments
-from experiments.config import validate
+from experiments.validation import validate
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from experiments.config import ConfigurationError, TrainConfig, exit_on_mistake, validate
+from experiments.config import TrainConfig
+from experiments.mistakes import ConfigurationError, exit_on_mistake
+from experiments.validation import validate
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARTPOLE = ["environment.id=CartPole-v1", "optimizer=adam"]

@@ -15,9 +15,9 @@ import pytest
 import torch
 from test_run import make_run
 
-from experiments.config import ConfigurationError
 from experiments.launch import launchers, slurm
 from experiments.launch.launchers import Local, Slurm, make_launcher
+from experiments.mistakes import ConfigurationError
 from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import Run
 

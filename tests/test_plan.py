@@ -9,10 +9,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config import ConfigurationError, typed
+from experiments.mistakes import ConfigurationError
 from experiments.plan import Arm, Plan
 from experiments.runs.records import digest
 from experiments.study import StudyRunConfig
+from experiments.validation import typed
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "configs/study").glob("*.yaml"))

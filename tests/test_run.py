@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from experiments.config import EnvironmentConfig, TrainConfig
-from experiments.runs.run import Run, RunBusyError, read_json, write_json, write_text
+from experiments.runs.files import read_json, write_json, write_text
+from experiments.runs.run import Run, RunBusyError
 
 
 def make_run(folder: Path, **changes: Any) -> Run:

@@ -14,11 +14,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config import ConfigurationError, typed
 from experiments.launch.progress import Watch
+from experiments.mistakes import ConfigurationError
 from experiments.plan import Member
-from experiments.runs.run import write_json
+from experiments.runs.files import write_json
 from experiments.study import StudyRunConfig, run_study
+from experiments.validation import typed
 
 ROOT = Path(__file__).parents[1]
 TINY = 'overrides=["total_steps=12000","algorithm.learning_starts=200","evaluation.points=1"]'

@@ -74,7 +74,7 @@ def test_relative_gain_is_finite_and_keeps_its_sign(
 ) -> None:
     assert SMALLEST_GAIN == 0.01
     with np.errstate(all="raise"):
-        found = relative_gain(np.full(5, x), np.full(5, y), ReturnRange(10, 110))
+        found = relative_gain(np.full(5, x), np.full(5, y), ReturnRange(10, 110), "Adam")
     if gain is None:
         assert np.isnan(found.value)
         assert above(found, -0.1) is UNDECIDED
@@ -86,7 +86,7 @@ def test_relative_gain_is_finite_and_keeps_its_sign(
 def test_relative_gain_where_some_resamples_of_adam_gained_nothing() -> None:
     adam = np.array([5.0, 5, 5, 60, 60, 60])
     with np.errstate(all="raise"):
-        found = relative_gain(np.full(6, 60.0), adam, ReturnRange(10, 110))
+        found = relative_gain(np.full(6, 60.0), adam, ReturnRange(10, 110), "Adam")
     assert found.low is not None
     assert found.high is not None
     assert 0 <= found.low < found.value < found.high == 49
@@ -94,5 +94,5 @@ def test_relative_gain_where_some_resamples_of_adam_gained_nothing() -> None:
 
 def test_relative_gain_in_a_study_without_range_decides_nothing() -> None:
     with np.errstate(all="raise"):
-        found = relative_gain(np.full(5, 11.0), np.full(5, 10.0), ReturnRange(10, 10))
+        found = relative_gain(np.full(5, 11.0), np.full(5, 10.0), ReturnRange(10, 10), "Adam")
     assert above(found, -0.1) is UNDECIDED

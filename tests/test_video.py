@@ -9,7 +9,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from experiments.config import ConfigurationError
+from experiments.mistakes import ConfigurationError
 from experiments.runs.run import Run
 from experiments.views import video
 from experiments.views.tracking import wandb_id

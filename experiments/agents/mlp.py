@@ -41,12 +41,12 @@ class Mlp:
             elif type(module) in (nn.ReLU, nn.Tanh):
                 self.layers[-1] = self.layers[-1]._replace(activation=type(module))
             else:
-                raise TypeError(f"no layer of an Mlp: {module}")
+                raise TypeError(f"{module} is no layer of an Mlp: Linear, ReLU and Tanh are")
         self.activations: list[Tensor] = []
 
     @staticmethod
     def supports(policy: BasePolicy) -> bool:
-        """Whether a policy's networks take vectors as they come, through layers known here."""
+        """Return whether a policy's networks take vectors as they come, through these layers."""
         space = policy.observation_space
         return (
             isinstance(space, Box)
@@ -57,7 +57,10 @@ class Mlp:
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """The outputs (n, out) for inputs (n, in), kept for `backward` and `input_gradient`."""
+        """Return the outputs (n, out) for inputs (n, in).
+
+        They are kept for `backward` and `input_gradient`.
+        """
         self.activations = [inputs]
         for weight, bias, activation in self.layers:
             outputs = linear(self.activations[-1], weight, bias)
@@ -85,13 +88,17 @@ class Mlp:
 
     @torch.no_grad()
     def input_gradient(self, gradient: Tensor) -> Tensor:
-        """A loss's derivatives by the last inputs (n, in), from those by the outputs (n, out)."""
+        """Return a loss's derivatives by the last inputs (n, in).
+
+        Args:
+            gradient: those by the last outputs, (n, out).
+        """
         for index in reversed(range(len(self.layers))):
             gradient = self._before_activation(index, gradient) @ self.layers[index].weight
         return gradient
 
     def _before_activation(self, index: int, gradient: Tensor) -> Tensor:
-        """The derivatives by a layer's values before the activation, from those after it."""
+        """Return the derivatives by a layer's values before the activation, from those after it."""
         activation, outputs = self.layers[index].activation, self.activations[index + 1]
         if activation is nn.ReLU:
             gradient = torch.ops.aten.threshold_backward(gradient, outputs, 0)

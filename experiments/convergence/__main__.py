@@ -34,17 +34,12 @@ from alphagrad.theory import (
     single_tensor_constant,
     update_constant,
 )
-from experiments.config import (
-    STRICT,
-    ConfigurationError,
-    Count,
-    NonNegative,
-    Positive,
-    exit_on_mistake,
-    typed,
-)
+from experiments.config import STRICT, Count, NonNegative, Positive
 from experiments.convergence.problems import PROFILES, Problem, network_problem, profile_problem
-from experiments.runs.run import SCHEMA_VERSION, now, provenance, write_json
+from experiments.mistakes import ConfigurationError, exit_on_mistake
+from experiments.runs.files import write_json
+from experiments.runs.run import SCHEMA_VERSION, now, provenance
+from experiments.validation import typed
 
 Sizes = Annotated[list[Count], Field(min_length=1)]
 

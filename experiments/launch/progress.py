@@ -1,4 +1,4 @@
-"""One line for a study while its runs go on, and their records published as they finish."""
+"""One line for many runs while they go on, and their records published as they finish."""
 
 import sys
 import threading
@@ -6,31 +6,60 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Protocol
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.text import Text
 
+from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs.run import Run
+from experiments.runs.status import RunStatus, run_status
 
 
 class Member(Protocol):
-    """One run of a study.
+    """One run of a study or of a sweep.
 
     Attributes:
         run: the run.
-        record: where its record is published.
     """
 
     run: Run
-    record: Path
 
     def publish(self) -> bool:
-        """Publish the run's record; whether there is one."""
+        """Publish the run's record; return whether there is one."""
+
+
+class Pace:
+    """Estimates the time left from the work done so far.
+
+    The clock starts when work is first seen to be done, since processes start slowly.
+    """
+
+    WARM_UP = 15.0
+    """Seconds before a pace means anything."""
+
+    def __init__(self) -> None:
+        self.start: tuple[float, float] | None = None
+
+    def left(self, done: float, total: float, now: float) -> float | None:
+        """Return the seconds left, if it can be said.
+
+        Args:
+            done: work done so far, in any unit; it never gets less.
+            total: work in all.
+            now: the time in seconds.
+        """
+        if self.start is None:
+            self.start = (now, done) if done > 0 else None
+            return None
+        seconds, work = now - self.start[0], done - self.start[1]
+        if seconds < self.WARM_UP or work <= 0:
+            return None
+        return seconds * max(total - done, 0.0) / work
 
 
 class Watch(threading.Thread):
-    """Publishes records as runs finish, and shows one line for the study.
+    """Publishes records as runs finish, and shows one line for all; a context manager.
 
     On a terminal the line is redrawn; elsewhere it is printed when a run has started or ended, and
     once a minute.
@@ -38,47 +67,40 @@ class Watch(threading.Thread):
     Args:
         label: what to call the study.
         total: runs of the study, with those that have a record already.
-        missing: the runs to watch.
+        members: the runs to watch.
     """
 
     INTERVAL = 1.0
     LINE_INTERVAL = 60.0
-    WARM_UP = 15.0  # seconds before a pace means anything
 
-    def __init__(self, label: str, total: int, missing: Sequence[Member]) -> None:
+    def __init__(self, label: str, total: int, members: Sequence[Member]) -> None:
         super().__init__(daemon=True)
         self.label = label
         self.total = total
-        self.missing = missing
-        self.unpublished = list(missing)
+        self.members = members
+        self.unpublished = list(members)
         self.finished = threading.Event()
-        self.began = datetime.now(UTC).isoformat(timespec="seconds")
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            disable=not sys.stdout.isatty(),
-        )
-        self.task = self.progress.add_task(label, total=len(missing))
+        self.began = datetime.now(UTC).replace(microsecond=0)
+        self.pace = Pace()
 
     def run(self) -> None:
         """Look at the runs' folders once a second until the watch is left."""
         shown, next_line = "", 0.0
-        with self.progress:
+        with Live(auto_refresh=False) as live:
             while True:
                 last = self.finished.wait(self.INTERVAL)
-                try:
-                    line, completed, total = self.look()
-                    self.progress.update(self.task, completed=completed, total=total)
-                except OSError as error:  # the disk is full, say: try again
-                    line = f"{self.label}: {error}"
-                self.progress.update(self.task, description=line)
                 now = time.monotonic()
-                if self.progress.disable and (line != shown or now >= next_line):
+                try:
+                    line, done, total = self.look()
+                    seconds = self.pace.left(done, total, now)
+                except (OSError, ConfigurationError) as error:  # the disk is full, say: try again
+                    line, seconds = one_line(f"{self.label}: {error}"), None
+                ending = time_left(seconds)
+                if sys.stdout.isatty():
+                    live.update(Text(line + ending), refresh=True)
+                elif line != shown or now >= next_line:
                     shown, next_line = line, now + self.LINE_INTERVAL
-                    print(f"{line}{self.time_left()}", flush=True)
+                    print(line + ending, flush=True)
                 if last:
                     return
 
@@ -87,34 +109,41 @@ class Watch(threading.Thread):
 
         Returns:
             The study's line; of its work, in runs, what is done and what there is in all, neither
-            with what runs had done before they were resumed.
+            with what runs had done before they were resumed, nor with what failed runs left undone.
         """
         self.unpublished = [member for member in self.unpublished if not member.publish()]
-        unpublished = {member.record for member in self.unpublished}
-        # A status from before this study began is that of an interrupted run.
-        found = [(member.record, member.run.status) for member in self.missing]
-        found = [pair for pair in found if pair[1].get("updated", "") >= self.began]
-        earlier = sum(status["first_step"] / status["total_steps"] for _, status in found)
-        statuses = [status for record, status in found if record in unpublished]
-        count = Counter(status["status"] for status in statuses)
-        steps = sum(status["step"] / status["total_steps"] for status in statuses)
-        ended = len(self.missing) - len(self.unpublished)
-        done = self.total - len(self.unpublished)
-        pending = f", {count['pending']} pending" if count["pending"] else ""
-        line = (
-            f"{self.label}: {done} of {self.total} runs done, {count['running']} running{pending}, "
-            f"{count['failed']} failed"
-        )
-        return line, ended + steps - earlier, len(self.missing) - earlier
+        unpublished = {id(member) for member in self.unpublished}
+        counts: Counter[str] = Counter()
+        reasons = set()
+        done = total = 0.0
+        for member in self.members:
+            status = self._status(member.run)
+            fraction = earlier = 0.0
+            if status is not None:
+                fraction = status.step / status.total_steps
+                earlier = status.first_step / status.total_steps
+            if id(member) not in unpublished:
+                done, total = done + 1 - earlier, total + 1 - earlier
+                continue
+            done += fraction - earlier
+            total += (fraction if status and status.state == "failed" else 1.0) - earlier
+            if status is not None:
+                counts[status.state] += 1
+                if status.state == "pending" and status.reason:
+                    reasons.add(status.reason)
+        parts = [
+            f"{self.total - len(self.unpublished)} of {self.total} runs done",
+            f"{counts['running']} running",
+            *(f"{counts[state]} {state}" for state in ("stalled", "pending") if counts[state]),
+            f"{counts['failed']} failed",
+        ]
+        told = f" ({'; '.join(sorted(reasons))})" if reasons else ""
+        return f"{self.label}: {', '.join(parts)}{told}", done, total
 
-    def time_left(self) -> str:
-        """The time left at the pace so far, for a plain line."""
-        task = self.progress.tasks[self.task]
-        elapsed = task.elapsed or 0.0
-        if elapsed < self.WARM_UP or task.completed <= 0 or not task.remaining:
-            return ""
-        left = timedelta(seconds=round(elapsed * task.remaining / task.completed))
-        return f", about {left} left"
+    def _status(self, run: Run) -> RunStatus | None:
+        """Return a run's status, but for one from before this study: that of an interrupted run."""
+        status = run_status(run.folder, datetime.now(UTC))
+        return status if status is not None and status.updated >= self.began else None
 
     def __enter__(self) -> "Watch":
         self.start()
@@ -123,3 +152,8 @@ class Watch(threading.Thread):
     def __exit__(self, *exception: object) -> None:
         self.finished.set()
         self.join()
+
+
+def time_left(seconds: float | None) -> str:
+    """Return the end of a line, in words; empty if the time left is not known."""
+    return "" if seconds is None else f", about {timedelta(seconds=round(seconds))} left"

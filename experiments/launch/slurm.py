@@ -1,87 +1,298 @@
-"""What Slurm says of tasks, by ``squeue``: unlike ``sacct`` it needs no accounting database."""
+"""Runs as tasks of a Slurm cluster: job arrays, submitted by sbatch and watched by squeue.
 
+Unlike ``sacct``, ``squeue`` needs no accounting database. A task that Slurm preempts, or that comes
+near its time limit, saves a checkpoint and is requeued (experiments/runs/checkpoints.py).
+"""
+
+import os
+import re
+import shlex
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from submitit.slurm.slurm import SlurmInfoWatcher
+from filelock import FileLock
 
+from experiments.config import Count, Index, Positive
+from experiments.launch.launchers import command
+from experiments.mistakes import ConfigurationError, one_line
+from experiments.runs.files import read_json, write_json
+from experiments.runs.run import Run, RunBusyError
+from experiments.validation import require_folder
+
+INTERVAL = 10.0
+"""Seconds from one look at the queue to the next; all tasks are seen in one look."""
 ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "TIMEOUT"),
 }
-UNKNOWN = "forgotten by Slurm"
-"""The state of a task that squeue lists no more: it ended more than MinJobAge ago."""
-INTERVAL = 10.0
-"""Seconds from one look at the queue to the next; all tasks are seen in one look."""
+WAITING = {
+    *("None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning"),
+    *("Reservation", "Licenses", "Prolog"),
+}
+"""Slurm's reasons that pass by themselves; others are told, for the task may never start."""
 
 
 class SlurmError(Exception):
     """A command of Slurm's failed; the text is one line."""
 
 
-def slurm(*command: str) -> str:
-    """What a command of Slurm's prints.
+class State(NamedTuple):
+    """What Slurm says of a task: its state, and why it is pending."""
+
+    name: str
+    reason: str = ""
+
+
+FORGOTTEN = State("forgotten by Slurm")
+"""The state of a task that squeue lists no more: it ended more than MinJobAge ago."""
+
+
+def slurm(*arguments: str, script: str | None = None) -> str:
+    """Return what a command of Slurm's prints.
 
     Raises:
         SlurmError: if it fails, or is not there.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(arguments, input=script, capture_output=True, text=True, check=True)
     except FileNotFoundError as error:
-        raise SlurmError(f"there is no {command[0]} here: this is no Slurm cluster") from error
+        raise SlurmError(f"there is no {arguments[0]} here: this is no Slurm cluster") from error
     except subprocess.CalledProcessError as error:
-        raise SlurmError(" ".join(error.stderr.split())) from error
+        raise SlurmError(one_line(error.stderr)) from error
     return done.stdout
 
 
-def task_states() -> dict[str, str]:
-    """The state of each of this user's tasks that Slurm remembers.
+def task_states() -> dict[str, State]:
+    """Return the state of each of this user's tasks that Slurm remembers.
 
     Its keys are ``<job>`` or, in an array, ``<job>_<index>``.
 
     Raises:
         SlurmError: if Slurm does not answer.
     """
-    lines = slurm("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T")
-    return dict(line.split("|") for line in lines.split())
+    listed = slurm("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T|%r")
+    lines = [line.split("|", 2) for line in listed.splitlines()]
+    return {task: State(name, reason) for task, name, reason in lines}
+
+
+def requeue_task() -> None:
+    """Put the task that this process does back into the queue.
+
+    Raises:
+        SlurmError: if Slurm refuses.
+    """
+    slurm("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Runs as tasks of Slurm job arrays.
+
+    Attributes:
+        partition: of the cluster; null is its default.
+        account: to be charged; null is the user's default.
+        timeout_min: minutes after which a task is requeued, to go on from a checkpoint.
+        mem_gb: memory of a task.
+        cpus_per_task: CPU cores of a task; a run computes on one.
+        gpus_per_node: GPUs of a task; at least one for ``device=cuda``.
+        signal_delay_s: seconds before the time limit at which a checkpoint is saved.
+        additional_parameters: whatever else ``sbatch`` takes: ``{qos: low, gres: shard:1}``.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    timeout_min: Count = 1440
+    mem_gb: Positive = 4
+    cpus_per_task: Count = 1
+    gpus_per_node: Index = 0
+    signal_delay_s: Count = 120
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, runs: Sequence[Run]) -> None:
+        """Look whether there is a Slurm that would take such tasks."""
+        devices = {run.config.device.partition(":")[0] for run in runs}
+        if "auto" in devices:
+            raise ConfigurationError("device = 'auto': with launcher=slurm it must be cpu or cuda")
+        if "cuda" in devices and not (self.gpus_per_node or "gres" in self.additional_parameters):
+            raise ConfigurationError(
+                "launcher.gpus_per_node = 0: device=cuda needs at least 1, "
+                "or gres in launcher.additional_parameters"
+            )
+        for folder in {run.config.runs for run in runs}:
+            require_folder("runs", folder)
+        try:
+            task_states()
+            if runs:
+                self.sbatch(runs[:1], 1, "--test-only")
+        except SlurmError as error:
+            raise ConfigurationError(f"launcher = slurm: {error}") from error
+
+    def launch(self, runs: Sequence[Run], workers: int | None) -> None:
+        """Submit the runs that no earlier call has in the queue, and wait for all."""
+        tasks: dict[str, Run] = {}
+        try:
+            with submission_lock(Path(runs[0].config.runs)):
+                states = task_states()
+                queued = {task for task, state in states.items() if state.name not in ENDED}
+                tasks |= {task: run for run in runs if (task := submitted_task(run)) in queued}
+                for run in tasks.values():
+                    if run.status["status"] == "pending":  # as before, but now for this study
+                        run.report("pending", run.status["step"])
+                self.submit([run for run in runs if run not in tasks.values()], workers, tasks)
+            wait(tasks)
+        finally:
+            if tasks:
+                cancel(tasks)
+
+    def submit(self, runs: Sequence[Run], workers: int | None, tasks: dict[str, Run]) -> None:
+        """Put runs into the queue, in arrays as large as the cluster takes, and into ``tasks``.
+
+        Raises:
+            SlurmError: if sbatch refuses them.
+        """
+        new = [run for run in runs if _prepared(run)]
+        size = max_array_size()
+        arrays = [new[first : first + size] for first in range(0, len(new), size)]
+        for array in arrays:
+            at_once = max((workers or len(new)) // len(arrays), 1)
+            job = self.sbatch(array, at_once, "--parsable").strip().partition(";")[0]
+            for index, run in enumerate(array):
+                tasks[f"{job}_{index}"] = run
+                write_json(run.folder / "slurm.json", {"task": f"{job}_{index}"})
+
+    def sbatch(self, runs: Sequence[Run], at_once: int, how: str) -> str:
+        """Submit runs as one array; return what sbatch prints.
+
+        Raises:
+            SlurmError: if sbatch refuses them.
+        """
+        options: dict[str, Any] = {
+            "job-name": "alphagrad",
+            "array": f"0-{len(runs) - 1}%{at_once}",
+            "output": "/dev/null",  # a run's is in its folder
+            "requeue": None,
+            "time": self.timeout_min,
+            "signal": f"USR2@{self.signal_delay_s}",
+            "mem": f"{self.mem_gb * 1024:.0f}M",
+            "cpus-per-task": self.cpus_per_task,
+        }
+        if self.partition is not None:
+            options["partition"] = self.partition
+        if self.account is not None:
+            options["account"] = self.account
+        if self.gpus_per_node:
+            options["gpus-per-node"] = self.gpus_per_node
+        options |= {name.replace("_", "-"): v for name, v in self.additional_parameters.items()}
+        given = [f"--{name}" + ("" if v is None else f"={v}") for name, v in options.items()]
+        return slurm("sbatch", how, *given, script=self.script(runs))
+
+    def script(self, runs: Sequence[Run]) -> str:
+        """Return the batch script, in which a task finds its run's folder by its index."""
+        folders = "\n".join(shlex.quote(str(run.folder)) for run in runs)
+        srun = ["srun", "--unbuffered", f"--cpus-per-task={self.cpus_per_task}"]
+        return (
+            f"#!/bin/bash\nfolders=(\n{folders}\n)\n"
+            'folder="${folders[SLURM_ARRAY_TASK_ID]}"\n'
+            f'{shlex.join(srun)} {shlex.join(command())} "$folder" --task '
+            '>> "$folder/output.txt" 2>&1\n'
+        )
+
+
+def _prepared(run: Run) -> bool:
+    try:
+        return run.prepare("pending")
+    except RunBusyError:  # its task waits until the other process has ended
+        return True
+
+
+def submission_lock(runs: Path) -> FileLock:
+    """Return what keeps two studies that are started together from submitting a run twice."""
+    runs.mkdir(parents=True, exist_ok=True)
+    return FileLock(runs / ".slurm.lock")
+
+
+def submitted_task(run: Run) -> str | None:
+    """Return the task as which a run was submitted last."""
+    submitted = read_json(run.folder / "slurm.json") or {}
+    return submitted.get("task")
+
+
+def max_array_size() -> int:
+    """Return how many tasks the cluster takes in one array.
+
+    Raises:
+        SlurmError: if Slurm does not answer.
+    """
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", slurm("scontrol", "show", "config"), re.M)
+    return int(found[1]) if found else 1000
 
 
 class Queue:
-    """Looks at the queue from time to time, for tasks that are at their end."""
+    """Looks at the queue from time to time."""
 
     def __init__(self) -> None:
         self.next_look = 0.0
         self.ended_before: set[str] = set()
 
-    def ended(self, tasks: Iterable[str]) -> dict[str, str]:
-        """The states of those tasks that two looks in a row have found at their end.
+    def look(self, tasks: Iterable[str]) -> dict[str, State]:
+        """Return the states of tasks; nothing if it is not yet time, or Slurm does not answer.
 
-        One look is not enough: a task that is being requeued seems to have ended. A Slurm that does
-        not answer, while it is restarted say, is asked again the next time.
+        A task has ended when two looks in a row say so, and is left out until then: one that is
+        being requeued seems to have ended.
         """
         if time.monotonic() < self.next_look:
             return {}
         self.next_look = time.monotonic() + INTERVAL
         try:
-            states = task_states()
-        except SlurmError:
+            found = task_states()
+        except SlurmError:  # while it is restarted, say
             return {}
-        ended = {task: states.get(task, UNKNOWN) for task in tasks}
-        ended = {task: state for task, state in ended.items() if state in (*ENDED, UNKNOWN)}
-        confirmed = {task: state for task, state in ended.items() if task in self.ended_before}
-        self.ended_before = set(ended)
-        return confirmed
+        states = {task: found.get(task, FORGOTTEN) for task in tasks}
+        ended = {task for task, state in states.items() if has_ended(state)}
+        unconfirmed = ended - self.ended_before
+        self.ended_before = ended
+        return {task: state for task, state in states.items() if task not in unconfirmed}
 
 
-class QueueWatcher(SlurmInfoWatcher):
-    """Tells submitit, in Hydra's launcher, which jobs are at their end."""
+def has_ended(state: State) -> bool:
+    """Return whether a task in this state runs no more."""
+    return state.name in ENDED or state == FORGOTTEN
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue = Queue()
 
-    def update(self) -> None:
-        """Look at the queue, if it is time to."""
-        for job, state in self.queue.ended(self._registered).items():
-            self._info_dict[job] = {"State": state}
+def wait(tasks: dict[str, Run]) -> None:
+    """Take tasks out as their runs end; a run whose task ends without a record has failed."""
+    queue = Queue()
+    while tasks:
+        time.sleep(1)
+        for task, state in queue.look(tasks).items():
+            run = tasks[task]
+            if has_ended(state) and not run.ended:
+                run.fail(f"its Slurm task {task} is {state.name}; see {run.folder / 'output.txt'}")
+            elif state.name == "PENDING" and state.reason not in WAITING:
+                tell_reason(run, f"Slurm's reason: {state.reason}")
+        for task in [task for task, run in tasks.items() if run.ended]:
+            tasks.pop(task).settle()
+
+
+def tell_reason(run: Run, reason: str) -> None:
+    """Say in a pending run's status why it does not start."""
+    status = run.status
+    if status["status"] == "pending" and status["reason"] != reason:
+        run.report("pending", status["step"], reason)
+
+
+def cancel(tasks: Mapping[str, Run]) -> None:
+    """Take tasks out of the queue; those at work leave their files in order.
+
+    Raises:
+        SlurmError: if Slurm does not answer.
+    """
+    slurm("scancel", *tasks)
+    for run in tasks.values():
+        status = run.status
+        if status.get("status") == "pending":
+            run.report("interrupted", status["step"])

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -32,47 +33,67 @@ class CheckpointFolder:
     folder: Path
 
     def paths(self) -> list[Path]:
-        """The checkpoints, newest first."""
+        """Return the checkpoints, newest first; what else lies in the folder is left alone."""
         found = [path for path in self.folder.glob("step-*.pt") if NAME.fullmatch(path.name)]
         return sorted(found, key=lambda path: path.name, reverse=True)
 
+    @property
+    def step(self) -> int:
+        """The step of the newest checkpoint, unread; 0 if there is none."""
+        return max((_step(path) for path in self.paths()), default=0)
+
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write a checkpoint of nested plain data and tensors; drop all but the last two."""
+        """Write a checkpoint of nested plain data and tensors; keep it and the one before.
+
+        Those of later steps go too: they could not be read, or the run would have gone on there.
+        """
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getbuffer()
         digest = hashlib.sha256(content).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / ".writing"
+        saved = self.folder / f"step-{step:012d}-{digest}.pt"
         try:
             with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.folder / f"step-{step:012d}-{digest}.pt")
+            temporary.replace(saved)
         finally:
             temporary.unlink(missing_ok=True)
-        for path in self.paths()[KEPT:]:
-            path.unlink()
+        before = next((path for path in self.paths() if _step(path) < step), None)
+        for path in self.paths():
+            if path not in (saved, before):
+                path.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint; each damaged one is reported in a line and passed over."""
+        """Return the newest whole checkpoint; pass over each that is not, with a line on it."""
         for path in self.paths():
-            content = path.read_bytes()
-            match = NAME.fullmatch(path.name)
-            assert match is not None
-            if hashlib.sha256(content).hexdigest()[:16] == match[2]:
-                state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-                return state
-            print(f"{path}: damaged, passed over", file=sys.stderr, flush=True)
+            try:
+                content = path.read_bytes()
+                if hashlib.sha256(content).hexdigest()[:16] == path.stem.rpartition("-")[2]:
+                    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+                    return state
+                reason = "damaged"
+            except OSError as error:  # the disk's, or it is a folder
+                reason = f"cannot be read: {error.strerror}"
+            except Exception as error:  # of another version of torch, say
+                reason = f"cannot be loaded: {type(error).__name__}"
+            print(f"{path}: {reason}, passed over", file=sys.stderr, flush=True)
         return None
 
     def delete(self) -> None:
-        """Remove the checkpoints and the folder."""
+        """Remove the checkpoints, and the folder if nothing else is in it."""
         for path in [*self.paths(), self.folder / ".writing"]:
-            path.unlink(missing_ok=True)
-        if self.folder.exists():
+            with suppress(IsADirectoryError):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
             self.folder.rmdir()
+
+
+def _step(path: Path) -> int:
+    return int(path.name.split("-")[1])
 
 
 class Checkpoint(BaseCallback):
@@ -82,13 +103,16 @@ class Checkpoint(BaseCallback):
     nothing left to do when the run goes on from here.
 
     During the training it puts off the signal that Slurm sends before a preemption or a time limit:
-    a checkpoint is saved first, then submitit's handler is called, which requeues the task.
+    a checkpoint is saved first, then the task leaves and is requeued. A task that has come no
+    further since it began is left to Slurm, which requeues what it preempts, and ends what has
+    reached its limit.
 
     Args:
         save: writes a checkpoint.
         interval: environment steps from one checkpoint to the next.
         seconds: save at least this often, whatever the steps.
-        interrupted: called after such a signal, when the checkpoint has been saved.
+        preempted: called after such a signal, when the checkpoint has been saved; None leaves the
+            signal alone.
     """
 
     SIGNAL = signal.SIGUSR2
@@ -98,27 +122,23 @@ class Checkpoint(BaseCallback):
         save: Callable[[], None],
         interval: int,
         seconds: float,
-        interrupted: Callable[[], None] = lambda: None,
+        preempted: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.save = save
         self.interval = interval
         self.seconds = seconds
-        self.interrupted = interrupted
+        self.preempted = preempted
         self.signalled = False
 
     def _put_off(self, number: int, frame: FrameType | None) -> None:
         self.signalled = True
 
     def _on_training_start(self) -> None:
+        self.first_step = self.model.num_timesteps
         self._plan()
-        self.handler = signal.getsignal(self.SIGNAL)
-        if callable(self.handler):
+        if self.preempted is not None:
             signal.signal(self.SIGNAL, self._put_off)
-
-    def _on_training_end(self) -> None:
-        if callable(self.handler):
-            signal.signal(self.SIGNAL, self.handler)
 
     def _plan(self) -> None:
         self.due_step = (self.model.num_timesteps // self.interval + 1) * self.interval
@@ -128,11 +148,10 @@ class Checkpoint(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        if self.signalled:
+        if self.signalled and self.preempted and self.model.num_timesteps > self.first_step:
+            self.signalled = False
             self.save()
-            self.interrupted()
-            assert callable(self.handler)
-            self.handler(self.SIGNAL, None)
+            self.preempted()
         if self.model.num_timesteps >= self.due_step or time.monotonic() >= self.due_time:
             self.save()
             self._plan()

@@ -1,7 +1,7 @@
 """The records that count: one file for each run, which every study that has the run refers to.
 
-``<results>/records/<name of the run's folder>.json`` is the run's ``record.json`` on one line, with a
-digest of its content. The name ends in the run's identity, by which it is found. The fields of a
+``<results>/records/<name of the run's folder>.json`` is the run's ``record.json`` on one line, with
+a digest of its content. The name ends in the run's identity, by which it is found. The fields of a
 record: docs/records.md.
 """
 

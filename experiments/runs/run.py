@@ -2,78 +2,55 @@
 
 ``runs/<algorithm>-<environment>-<optimizer>-seed<seed>-<identity>/`` holds
 
-- ``config.yaml``: the resolved configuration;
+- ``config.yaml``, ``overrides.yaml``: the resolved configuration, and the Hydra overrides that
+  made it; all that a process needs to do the run (`Run.open`);
 - ``provenance.json``: versions, CPU, git commit and command;
-- ``status.json``: ``pending`` (in Slurm's queue), ``running``, ``completed``, ``diverged`` or
-  ``failed``, and how far;
+- ``status.json``: ``pending`` (in Slurm's queue), ``running``, ``interrupted``, ``completed``,
+  ``diverged`` or ``failed``, and how far;
 - ``progress.csv``: SB3's training metrics, from a resumption on in ``progress-from-<step>.csv``;
 - ``checkpoints/``: until the record is written;
+- ``output.txt``: what a process that a launcher started has printed;
 - ``traceback.txt``: of a failed run;
 - ``wandb.id``: the run's id in Weights & Biases (experiments/views/tracking.py);
 - ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
-import json
-import os
 import platform
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import cached_property
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from pydantic import TypeAdapter, ValidationError
 
 from alphagrad import kernel
-from experiments.config import LABELS, ConfigurationError, TrainConfig
+from experiments.config import LABELS, Count, TrainConfig
+from experiments.mistakes import ConfigurationError, one_line
+from experiments.runs.checkpoints import CheckpointFolder
+from experiments.runs.files import read_json, read_yaml, write_bytes, write_json, write_yaml
+from experiments.validation import validate_settings
 
 SCHEMA_VERSION = 1
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
+STATUS = "status.json"
 PACKAGES = ("torch", "stable-baselines3", "gymnasium", "mujoco", "numpy", "hydra-core", "alphagrad")
+OWN_VERSIONS = {"torch", "stable_baselines3", "gymnasium", "alphagrad", "experiments"}
+"""Modules whose versions stand in every record."""
 CODE = ("alphagrad", "experiments")
-"""What determines a result; all that ``configs`` does stands in the record's configuration."""
+"""What determines a result beside the configuration, which stands in the record."""
 REPOSITORY = Path(__file__).parents[2]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write standard JSON atomically.
-
-    Raises:
-        ValueError: if a number is NaN or infinite, which JSON does not have.
-    """
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file, or None where there is none."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    return content
 
 
 class RunBusyError(Exception):
@@ -92,12 +69,38 @@ class Run:
         self.config = config
         self.overrides = list(overrides)
         self.identity = config.identity()
-        environment = re.sub(r"[^\w.-]", "_", config.environment.id)
+        environment = re.sub(r"[^\w.-]", "_", config.environment.id, flags=re.ASCII)
         optimizer = config.optimizer["_target_"].rpartition(".")[2].lower()
         name = f"{config.algorithm['name']}-{environment}-{optimizer}-seed{config.seed}"
         self.folder = Path(config.runs) / f"{name}-{self.identity}"
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints")
         self.started = now()
         self.first_step = 0
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Return the run that a folder was prepared for.
+
+        Raises:
+            ConfigurationError: if the folder holds no run, or a damaged one, or that of another
+                folder.
+        """
+        config = replace(read_config(folder), runs=str(folder.parent))
+        run = cls(config, read_yaml(folder / OVERRIDES, list))
+        if run.folder.name != folder.name:
+            raise ConfigurationError(f"{folder / CONFIG}: is that of {run.folder.name}")
+        return run
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What the record says of where it comes from; of a resumed run, where it began."""
+        return self._here() | {"resumed": []}
+
+    def _here(self) -> dict[str, Any]:
+        here = provenance()
+        here["versions"] |= third_party(self.config)
+        command = f"python -m experiments.train {shlex.join(self.overrides)}"
+        return {"started": self.started, "command": command, **here}
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -136,8 +139,11 @@ class Run:
         except Timeout as error:
             raise RunBusyError(f"{self.folder}: another process is at work on it") from error
 
-    def announce(self) -> bool:
-        """Report the run as running before its process is started, which takes seconds.
+    def prepare(self, status: str) -> bool:
+        """Write what a process needs to do the run, and report it, since a process starts slowly.
+
+        Args:
+            status: ``running``, or ``pending`` in a queue.
 
         Returns:
             Whether there is something to do: not if the run has a record.
@@ -148,7 +154,10 @@ class Run:
         with self.lock():
             if self.record is not None:
                 return False
-            self.report("running", 0)
+            self.started = now()
+            self.first_step = self.checkpoints.step if self.config.checkpoint.points else 0
+            self._write_settings()
+            self.report(status, self.first_step)
             return True
 
     def start(
@@ -163,17 +172,19 @@ class Run:
             resumption: the ``step`` from which it goes on, and whether with the ``same_episodes``.
         """
         (self.folder / "traceback.txt").unlink(missing_ok=True)
-        write_text(
-            self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))
-        )
-        command = f"python -m experiments.train {shlex.join(self.overrides)}"
-        here = {"started": self.started, "command": command, **provenance()}
-        self.provenance = interrupted or here | {"resumed": []}
+        self._write_settings()
+        self.first_step = 0
+        if interrupted is not None:
+            self.provenance = interrupted
         if resumption is not None:
-            self.provenance["resumed"].append(resumption | here)
+            self.provenance["resumed"].append(resumption | self._here())
             self.first_step = resumption["step"]
         write_json(self.folder / "provenance.json", self.provenance)
         self.report("running", self.first_step)
+
+    def _write_settings(self) -> None:
+        write_yaml(self.folder / CONFIG, asdict(self.config))
+        write_yaml(self.folder / OVERRIDES, self.overrides)
 
     def report(self, status: str, step: int, reason: str | None = None) -> None:
         """Write ``status.json``: the heartbeat, and at the end how the run ended."""
@@ -186,7 +197,7 @@ class Run:
             "updated": now(),
             "reason": reason,
         }
-        write_json(self.folder / "status.json", content)
+        write_json(self.folder / STATUS, content)
 
     @property
     def ended(self) -> bool:
@@ -195,13 +206,37 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """The content of ``status.json``; empty if the run was never started."""
-        return read_json(self.folder / "status.json") or {}
+        """The content of ``status.json``; empty if the run was never started.
 
-    def fail(self, reason: str, traceback: str) -> None:
+        Raises:
+            ConfigurationError: if the file is damaged.
+        """
+        return read_status(self.folder) or {}
+
+    def fail(self, reason: str, traceback: str = "") -> None:
         """Leave a failure's reason and traceback; a failed run has no record."""
-        write_text(self.folder / "traceback.txt", traceback)
-        self.report("failed", self.status.get("step", 0), reason)
+        write_bytes(self.folder / "traceback.txt", traceback.encode(errors="backslashreplace"))
+        try:
+            step = self.status.get("step", 0)
+        except ConfigurationError:  # which a new status mends
+            step = 0
+        self.report("failed", step, one_line(reason))
+
+    def settle(self) -> None:
+        """Finish the end of a run that was killed between its record and its end.
+
+        Does nothing if the run has no record, or a process is still at work on it.
+        """
+        record = self.record
+        if record is None:
+            return
+        kept = self.config.checkpoint.keep
+        if self.status.get("status") == record["status"] and (kept or not self.checkpoints.paths()):
+            return
+        with suppress(RunBusyError), self.lock():
+            self.report(record["status"], record["steps"], record["reason"])
+            if not kept:
+                self.checkpoints.delete()
 
     def finish(self, diverged: str | None, outcome: dict[str, Any]) -> dict[str, Any]:
         """Write and return the record.
@@ -228,6 +263,53 @@ class Run:
         return record
 
 
+@dataclass
+class _Status:
+    """What ``status.json`` holds; see `Run.report`."""
+
+    status: str
+    step: int
+    first_step: int
+    total_steps: Count
+    started: datetime
+    updated: datetime
+    reason: str | None
+
+
+_STATUS = TypeAdapter(_Status)
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run's ``status.json``; None if the run was never started.
+
+    Raises:
+        ConfigurationError: if the file is damaged.
+    """
+    path = folder / STATUS
+    status = read_json(path)
+    if status is not None:
+        try:
+            _STATUS.validate_python(status)
+        except ValidationError as error:
+            field = error.errors()[0]["loc"][0]
+            raise ConfigurationError(f"{path}: damaged: {field} is missing or wrong") from error
+    return status
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Return the configuration in a run's folder.
+
+    Raises:
+        ConfigurationError: if there is none, or it is damaged.
+    """
+    path = folder / CONFIG
+    try:
+        return validate_settings(read_yaml(path, dict))
+    except ConfigurationError as error:
+        text = str(error)
+        raise ConfigurationError(text if str(path) in text else f"{path}: {text}") from error
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -244,6 +326,17 @@ def provenance() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "alphagrad_kernel": kernel.is_built(),
     }
+
+
+def third_party(config: TrainConfig) -> dict[str, str]:
+    """Return the versions of the distributions that the run's own classes come from."""
+    entry_point = gym.spec(config.environment.id.rpartition(":")[2]).entry_point
+    paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
+    paths += [entry_point] if isinstance(entry_point, str) else []
+    modules = {path.partition(":")[0].partition(".")[0] for path in paths}
+    known = packages_distributions() if modules - OWN_VERSIONS else {}
+    names = {name for module in modules - OWN_VERSIONS for name in known.get(module, [])}
+    return {name: version(name) for name in sorted(names)}
 
 
 def _git() -> dict[str, Any]:

@@ -12,17 +12,23 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from experiments.runs.run import read_json
+from experiments.mistakes import ConfigurationError, exit_on_mistake
+from experiments.runs.run import read_status
 
 STALLED_SECONDS = 120.0
 """A running run that has not reported for this long; an evaluation takes less."""
-STATES = ("completed", "running", "pending", "stalled", "diverged", "failed")
+WARM_UP = 15.0
+"""Seconds before a run's pace means anything."""
+STATES = (
+    *("completed", "running", "pending", "interrupted", "stalled", "diverged", "failed"),
+    "damaged",
+)
 
 
 @dataclass(frozen=True)
@@ -33,59 +39,77 @@ class RunStatus:
         run: the name of its folder.
         state: one of `STATES`.
         step: environment steps done.
+        first_step: of them, those done before the run was resumed.
         total_steps: environment steps in all.
+        updated: when the run reported this.
         steps_per_second: since the run was started or resumed; null if it has only begun.
         seconds_left: at that pace; null if not known or not running.
-        reason: of a failure or a divergence.
+        reason: of a failure or a divergence, or why it is pending.
     """
 
     run: str
     state: str
     step: int
+    first_step: int
     total_steps: int
+    updated: datetime
     steps_per_second: float | None
     seconds_left: float | None
     reason: str | None
 
     @property
-    def study(self) -> str:
+    def task(self) -> str:
         """Algorithm and environment, by which runs are grouped."""
         return self.run.rsplit("-seed", 1)[0].rsplit("-", 1)[0]
 
 
 def run_status(folder: Path, now: datetime) -> RunStatus | None:
-    """The state of the run in a folder; None if it was never started."""
-    status: dict[str, Any] | None = read_json(folder / "status.json")
+    """Return the state of the run in a folder; None if it was never started.
+
+    Raises:
+        ConfigurationError: if its status is damaged.
+    """
+    status = read_status(folder)
     if status is None:
         return None
     state, step, total = status["status"], status["step"], status["total_steps"]
     started, updated = (datetime.fromisoformat(status[name]) for name in ("started", "updated"))
     seconds = (updated - started).total_seconds()
-    rate = (step - status["first_step"]) / seconds if seconds > 0 else None
+    rate = (step - status["first_step"]) / seconds if seconds >= WARM_UP else None
     if state == "running" and now - updated > timedelta(seconds=STALLED_SECONDS):
         state = "stalled"
     remaining = max(total - step, 0)  # PPO goes on to the end of a rollout
     left = remaining / rate if state == "running" and rate else None
-    return RunStatus(folder.name, state, step, total, rate, left, status["reason"])
+    return RunStatus(
+        *(folder.name, state, step, status["first_step"], total, updated),
+        *(rate, left, status["reason"]),
+    )
 
 
 def collect(runs: Path) -> list[RunStatus]:
-    """The states of all runs in a folder, by name."""
+    """Return the states of all runs in a folder, by name."""
     now = datetime.now(UTC)
-    found = [run_status(path.parent, now) for path in sorted(runs.glob("*/status.json"))]
-    return [status for status in found if status is not None]
+    found = []
+    for path in sorted(runs.glob("*/status.json")):
+        try:
+            status = run_status(path.parent, now)
+        except ConfigurationError as error:
+            name = path.parent.name
+            status = RunStatus(name, "damaged", 0, 0, 0, now, None, None, str(error))
+        found += [status] if status is not None else []
+    return found
 
 
 def counts(statuses: Iterable[RunStatus]) -> dict[str, Counter[str]]:
-    """How many runs of each study are in each state."""
+    """Count for each task the runs in each state."""
     table: dict[str, Counter[str]] = {}
     for status in statuses:
-        table.setdefault(status.study, Counter())[status.state] += 1
+        table.setdefault(status.task, Counter())[status.state] += 1
     return table
 
 
 def unfinished_line(status: RunStatus) -> str:
-    """One line on a run that is not at its end, or came to a bad one."""
+    """Return one line on a run that is not at its end, or came to a bad one."""
     line = f"{status.run}: {status.state} at {status.step:,} of {status.total_steps:,} steps"
     if status.seconds_left is not None:
         left = timedelta(seconds=round(status.seconds_left))
@@ -94,23 +118,23 @@ def unfinished_line(status: RunStatus) -> str:
 
 
 def plain(statuses: list[RunStatus]) -> str:
-    """All of it as lines."""
+    """Return all of it as lines."""
     lines = [
-        f"{study}: " + ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
-        for study, count in counts(statuses).items()
+        f"{task}: " + ", ".join(f"{count[state]} {state}" for state in STATES if count[state])
+        for task, count in counts(statuses).items()
     ]
     lines += [unfinished_line(status) for status in statuses if status.state != "completed"]
     return "\n".join(lines)
 
 
 def rich_view(statuses: list[RunStatus]) -> Group:
-    """All of it as a table, and below it a line for each run that is not completed."""
-    table = Table("study", *STATES)
-    for study, count in counts(statuses).items():
-        table.add_row(study, *(str(count[state] or "") for state in STATES))
-    return Group(
-        table, *(unfinished_line(status) for status in statuses if status.state != "completed")
-    )
+    """Return all of it as a table, and below it a line for each run that is not completed."""
+    states = [state for state in STATES if any(status.state == state for status in statuses)]
+    table = Table(Column("task", no_wrap=True), *states)
+    for task, count in counts(statuses).items():
+        table.add_row(task, *(str(count[state] or "") for state in states))
+    lines = [unfinished_line(status) for status in statuses if status.state != "completed"]
+    return Group(table, *(Text(line) for line in lines))
 
 
 def main(arguments: list[str]) -> None:
@@ -123,7 +147,7 @@ def main(arguments: list[str]) -> None:
     statuses = collect(options.runs)
     console = Console(highlight=False)
     if options.json:
-        print(json.dumps([asdict(status) for status in statuses], indent=1))
+        print(json.dumps([asdict(status) for status in statuses], indent=1, default=str))
     elif not statuses:
         print(f"no runs in {options.runs}")
     elif options.once or not console.is_terminal:
@@ -136,7 +160,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with exit_on_mistake():
         main(sys.argv[1:])
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -27,7 +27,8 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter
 
 from experiments.config import arguments
-from experiments.runs.run import Run, write_text
+from experiments.runs.files import write_text
+from experiments.runs.run import Run
 
 STEP = "global_step"
 INIT_SECONDS = 10.0

@@ -27,9 +27,11 @@ from rich.progress import track
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from experiments import environments
-from experiments.config import ConfigurationError, exit_on_mistake, validate
-from experiments.runs.run import Run, read_json
+from experiments.mistakes import ConfigurationError, exit_on_mistake
+from experiments.runs.files import read_json
+from experiments.runs.run import Run
 from experiments.training import MODEL, STATISTICS
+from experiments.validation import validate
 from experiments.views.tracking import Trackers
 
 GL_PACKAGES = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri", "osmesa": "libosmesa6"}

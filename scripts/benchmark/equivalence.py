@@ -23,9 +23,12 @@ from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
 from experiments import algorithms
 from experiments.agents.mlp import Mlp
-from experiments.config import TrainConfig, exit_on_mistake, validate
-from experiments.runs.run import REPOSITORY, write_text
+from experiments.config import TrainConfig
+from experiments.mistakes import exit_on_mistake
+from experiments.runs.files import write_text
+from experiments.runs.run import REPOSITORY
 from experiments.training import Training
+from experiments.validation import validate
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "equivalence.csv"
 

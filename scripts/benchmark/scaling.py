@@ -1,9 +1,9 @@
 """What a run and a study cost: python -m scripts.benchmark.scaling.
 
 For each protocol three short runs as a user would start them, without evaluations and checkpoints:
-one of a single step (or rollout) for the start-up, and two past the warm-up, whose difference in
-CPU time gives the cost of a training step. From these, results/benchmark/scaling.csv has the cost
-of the study at paper scale on some numbers of cores, one run on each at a time.
+one that ends at its first update for the start-up, and two longer ones, whose difference in CPU
+time gives the cost of a training step. From these, results/benchmark/scaling.csv has the cost of
+the study at paper scale on some numbers of cores, one run on each at a time.
 """
 
 import math
@@ -14,23 +14,26 @@ import tempfile
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-import experiments.study  # noqa: F401, Hydra composes with the schema that it registers
-from experiments.runs.run import REPOSITORY, provenance, write_text
+from experiments.runs.files import write_text
+from experiments.runs.run import REPOSITORY, provenance
+from experiments.study import StudyRunConfig
+from experiments.validation import typed
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "scaling.csv"
 CORES = (2, 16, 256)
 OFF_POLICY = "algorithm.learning_starts=1000"
 # Study, protocol, overrides, steps of the three runs.
 CASES: tuple[tuple[str, str, list[str], tuple[int, int, int]], ...] = (
-    ("dqn", "dqn_cleanrl", [OFF_POLICY], (1, 5000, 25_000)),
-    ("td3", "td3_cleanrl", [OFF_POLICY], (1, 1500, 3500)),
+    ("dqn", "dqn_cleanrl", [OFF_POLICY], (1010, 5000, 25_000)),
+    ("td3", "td3_cleanrl", [OFF_POLICY], (1002, 1500, 3500)),
     ("ppo", "ppo_cleanrl", [], (2048, 4096, 20_480)),
 )
 
 
 def run(protocol: str, steps: int, overrides: list[str]) -> tuple[float, float]:
-    """CPU seconds and maximum resident memory in MB of one run in a process of its own."""
+    """Return CPU seconds and maximum resident memory in MB of one run in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *[sys.executable, "-m", "experiments.train", f"protocol={protocol}", "optimizer=adam"],
@@ -45,11 +48,11 @@ def run(protocol: str, steps: int, overrides: list[str]) -> tuple[float, float]:
 
 
 def study_size(study: str) -> tuple[int, int]:
-    """Runs of a study, and steps of each."""
+    """Return how many runs a study plans, and the steps of each."""
     with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
-        settings = compose("study", [f"study={study}"]).study
-        steps = compose("train", [f"protocol={settings.protocol}", "optimizer=adam"]).total_steps
-    return len(settings.arms) * settings.seeds, steps
+        composed = OmegaConf.to_container(compose("study", [f"study={study}"]), resolve=True)
+        plan = typed("", StudyRunConfig, composed).plan()
+    return len(plan.members()), plan.arms[0].config.total_steps
 
 
 def main() -> None:

@@ -34,9 +34,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch.distributions import Distribution
 
 from alphagrad.sb3 import policy_kwargs
-from experiments.config import TrainConfig, arguments, exit_on_mistake, validate
-from experiments.runs.run import REPOSITORY, provenance, write_text
+from experiments.config import TrainConfig, arguments
+from experiments.mistakes import exit_on_mistake
+from experiments.runs.files import write_text
+from experiments.runs.run import REPOSITORY, provenance
 from experiments.training import Training
+from experiments.validation import validate
 
 CHUNKS = 15
 CHUNK_STEPS: dict[type[BaseAlgorithm], int] = {PPO: 4096, TD3: 500, DQN: 4000}

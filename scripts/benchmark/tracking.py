@@ -24,9 +24,11 @@ from typing import Any
 import pandas as pd
 from hydra import compose, initialize_config_dir
 
-from experiments.config import exit_on_mistake, validate
-from experiments.runs.run import REPOSITORY, Run, provenance, write_text
+from experiments.mistakes import exit_on_mistake
+from experiments.runs.files import write_text
+from experiments.runs.run import REPOSITORY, Run, provenance
 from experiments.train import train
+from experiments.validation import validate
 from experiments.views.tracking import Trackers
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "tracking.csv"

@@ -1,0 +1,62 @@
+"""A user's mistakes: how they are told, and how a program ends with one."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.interrupts import EXIT_CODE, Interrupted, interruptible
+
+
+class ConfigurationError(ValueError):
+    """A user's mistake: one line that names the setting or the file, and what is allowed."""
+
+
+def one_line(text: object) -> str:
+    """Return a text as one line that a terminal shows as it is, whatever an environment says."""
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+
+
+@contextmanager
+def exit_on_mistake() -> Iterator[None]:
+    """Turn a user's mistake, ours to find or Hydra's, into one line and the exit code 2.
+
+    An interruption gives the exit code 130, and what the system refuses (a full disk, say) 1.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra raise rather than print
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what is not UTF-8
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with interruptible():
+            yield
+    except Interrupted:
+        _exit(EXIT_CODE, "interrupted")
+    except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
+        _exit(2, mistake(error))
+    except OSError as error:
+        _exit(1, one_line(error))
+
+
+def mistake(error: Exception) -> str:
+    """Return what Hydra says, and OmegaConf behind it, without internals and a hint wrong here."""
+    texts = [str(error)]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        texts.append(str(error.__cause__))
+    lines: list[str] = []
+    for text in texts:
+        for line in re.split(r"\s*full_key:|Config search path:", text)[0].splitlines():
+            if not line.startswith("To append to your config") and line.strip() not in lines:
+                lines.append(line.strip())
+    return one_line(" ".join(lines))
+
+
+def _exit(code: int, line: str) -> NoReturn:
+    print(line, file=sys.stderr, flush=True)
+    sys.exit(code)
