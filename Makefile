@@ -10,7 +10,7 @@ STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FR
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
-	plots figure report claims check-records benchmark benchmark-optimizer benchmark-throughput \
+	plots figure report claims check-results check-records benchmark benchmark-optimizer benchmark-throughput \
 	benchmark-tracking \
 	dashboard wandb-sync tensorboard video clean
 
@@ -103,6 +103,9 @@ benchmark-throughput: setup ## Training speed against stock SB3, equivalence, co
 
 benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PPO (ten minutes)
 	$(RUN) -m scripts.benchmark.tracking
+
+check-results: setup ## Check that the committed tables, verdicts, pictures and pages are those of the records
+	$(RUN) -m scripts.check_results
 
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records

@@ -7,7 +7,7 @@ files of a folder, each of which has one or several by their id:
 
     which-is-better:
       source: ours  # or paper
-      text: Is ours better than Adam?
+      text: Is mine better than theirs?
       checks:
         - rule: better
           study: mine

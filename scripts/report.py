@@ -1,92 +1,152 @@
-"""Writes all that is made from the records, and the report that shows it.
+"""Write all that is made from the records, and the report that shows it.
 
-    python -m scripts.report [results=<folder>]
+    python -m scripts.report [results=<folder>] [claims=<folder>] [words=<file>]
 
-The tables and figures of every study come first, of both scales. Then ``report.html``, one page
-that needs no network, and ``README.md``, the same for the repository's page, show those of paper
-scale.
+The tables and figures of every study come first, of both scales, and the verdicts. Then
+``report.html``, one page that needs no network, and ``README.md``, the same for the repository's
+page, show those of paper scale. What a page says beside its numbers, its words, stands in YAML:
+``configs/report.yaml``.
 """
 
 import re
 import sys
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup, escape
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+from yaml import YAMLError
 
-from scripts.claims import Claim, number_text, write_claims
-from scripts.figures import NEEDS, PAPER_STUDIES
-from scripts.figures.__main__ import FigureSettings, draw_all
-from scripts.figures.plot import Drawn
-from scripts.figures.theory import theory_table
+from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
+from scripts.convergence import load_convergence
+from scripts.figures import OVERVIEW
+from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
+from scripts.figures.convergence import convergence_table
+from scripts.figures.plot import ENDINGS, Drawn
 from scripts.files import write
-from scripts.records import Record, RecordError, Study, load_study
-from scripts.settings import (
-    ResultsSettings,
-    SettingsError,
-    StudySettings,
-    parse,
-    study_folders,
-)
-from scripts.tables import HEADINGS, cell, format_rows, notes, summarize, write_table
-from scripts.theory import load_theory
+from scripts.pages import render
+from scripts.records import Record, RecordError
+from scripts.settings import SettingsError, StudySettings, load_studies, parse
+from scripts.studies import ArmRecords, Study, Task
+from scripts.tables import StudyTable, notes, summarize, write_table
 
-USAGE = "python -m scripts.report [results=<folder>]"
+USAGE = "python -m scripts.report [results=<folder>] [claims=<folder>] [words=<file>]"
+WORDS = Path(__file__).parents[1] / "configs" / "report.yaml"
+
+
+@dataclass
+class ReportSettings(ClaimsSettings):
+    """What the command line may set.
+
+    Attributes:
+        words: The file of `Words`.
+    """
+
+    words: str = str(WORDS)
+
+
+class Words(BaseModel):
+    """What the pages say beside their numbers.
+
+    Attributes:
+        title: Of the page.
+        lead: What was put to the test.
+        differences: What differs from the paper, a sentence or two each.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    title: str
+    lead: str
+    differences: list[str]
 
 
 @dataclass(frozen=True)
 class Section:
-    """One study in the report."""
+    """One study in the report.
+
+    Attributes:
+        study: The study.
+        table: Its table.
+        notes: What stands below the table.
+        figures: Of each task, in their order.
+    """
 
     study: Study
-    rows: list[list[str]]
+    table: StudyTable
     notes: list[str]
-    figures: list[Drawn]
+    figures: list[tuple[Task, list[Drawn]]]
 
 
-def sections(studies: list[Study], drawn: list[Drawn]) -> list[Section]:
-    """The studies in the report's order: the paper's, then ours by name."""
-    order = [*PAPER_STUDIES]
+def load_words(path: Path) -> Words:
+    """Return what the pages say.
+
+    Raises:
+        SettingsError: If the file cannot be read or has a mistake.
+    """
+    try:
+        return Words.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise SettingsError(f"{path}: {field and field + ': '}{first['msg']}") from error
+
+
+def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Section]:
+    """Return the studies in the report's order: those of the overview first, then by name."""
     found = []
-    for study in sorted(
-        studies,
-        key=lambda study: (
-            order.index(study.name) if study.name in order else len(order),
-            study.name,
-        ),
-    ):
-        figures = [figure for figure in drawn if figure.folder.parent == study.folder]
-        names = [figure.name for figure in figures]
-        lacking = [
-            f"Not drawn: `{name}`, which needs {needs}."
-            for name, needs in NEEDS.items()
-            if name not in names
-        ]
-        found.append(Section(study, format_rows(summarize(study)), notes(study) + lacking, figures))
+    for table in sorted(tables, key=_order):
+        study, lacking, figures = table.study, [], []
+        for task in study.tasks:
+            folder = study.folder / "figures" / task.name
+            own = [figure for figure in drawn if figure.folder == folder]
+            figures.append((task, [figure for figure in own if isinstance(figure, Drawn)]))
+            lacking += [
+                f"Not drawn: `{figure.name}`, which needs {figure.needs}."
+                for figure in own
+                if isinstance(figure, NotDrawn)
+            ]
+        every = notes(study) + list(dict.fromkeys(lacking))
+        found.append(Section(study, table, every, figures))
     return found
 
 
+def _order(table: StudyTable) -> tuple[bool, int, str]:
+    place = table.study.manifest.overview
+    return place is None, place or 0, table.study.name
+
+
 def context(
-    results: Path, studies: list[Study], drawn: list[Drawn], claims: list[Claim]
+    results: Path, tables: list[StudyTable], drawn: list[Drawn | NotDrawn], claims: list[Claim]
 ) -> dict[str, Any]:
-    """What the templates show."""
-    records = unique([record for study in studies for record in study.records])
+    """Return what the templates show."""
+    runs = unique_runs([table.study for table in tables])
+    records = [record for _, record in runs]
     provenance = [record.provenance for record in records]
-    theory = load_theory(results)
+    convergence = load_convergence(results)
+    folder = results / CONVERGENCE / "figures"
+    shown = [figure for figure in drawn if isinstance(figure, Drawn)]
     return {
         "claims": claims,
-        "headings": list(HEADINGS.values()),
-        "overview": next((figure for figure in drawn if figure.name == "overview"), None),
-        "sections": sections(studies, drawn),
-        "theory": theory_table(theory[-1]) if theory else None,
-        "theory_summary": theory[-1].summary if theory else None,
-        "theory_figures": [f for f in drawn if f.folder.parent == results / "theory"],
-        "runs": records,
+        "overview": next((figure for figure in shown if figure.name == OVERVIEW), None),
+        "sections": sections(tables, drawn),
+        "convergence": convergence_table(convergence[-1]) if convergence else None,
+        "convergence_summary": convergence[-1].summary if convergence else None,
+        "convergence_figures": [figure for figure in shown if figure.folder == folder],
+        "runs": runs,
+        "steps": sum(record.steps for record in records),
         "findings": (results / "FINDINGS.md").exists(),
         "hours": sum(record.timing.wall_seconds for record in records) / 3600,
         "versions": {
@@ -99,18 +159,23 @@ def context(
             and origin.git.commit[:7] + " with uncommitted changes" * bool(origin.git.dirty)
             for origin in provenance
         ),
-        "diverged": [record for record in records if record.diverged],
+        "diverged": [(arm, record) for arm, record in runs if record.diverged],
         "silent": [record for record in records if record.final_score is None],
     }
 
 
-def unique(records: list[Record]) -> list[Record]:
-    """The runs without those that another study shares, by study, arm and seed."""
-    return list({record.identity: record for record in records}.values())
+def unique_runs(studies: list[Study]) -> list[tuple[ArmRecords, Record]]:
+    """Return each run once, with its arm in the first study that has it."""
+    found: dict[str, tuple[ArmRecords, Record]] = {}
+    for study in studies:
+        for arm in study.arms:
+            for record in arm.records:
+                found.setdefault(record.identity, (arm, record))
+    return list(found.values())
 
 
 def count(values: Any) -> str:
-    """Distinct values and how many runs have each, the most frequent first."""
+    """Return distinct values and how many runs have each, the most frequent first."""
     counts = Counter(value or "unknown" for value in values)
     if len(counts) == 1:
         return str(*counts)
@@ -118,7 +183,7 @@ def count(values: Any) -> str:
 
 
 def code(text: str) -> Markup:
-    """Escapes a text; what stands between backticks becomes code."""
+    """Return a text, escaped; what stands between backticks becomes code."""
     parts = str(text).split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
@@ -126,8 +191,8 @@ def code(text: str) -> Markup:
     )
 
 
-def inline_svg(figure: Drawn) -> Markup:
-    """The figure's SVG as an element of an HTML page.
+def inline_svg(figure: Drawn, name: str) -> Markup:
+    """Return a figure's SVG as an element of an HTML page, on which it has the name alone.
 
     Coordinates are rounded to a tenth of a point, and lines made relative. Identifiers are made
     unique to the figure, and those that nothing refers to are dropped.
@@ -141,7 +206,7 @@ def inline_svg(figure: Drawn) -> Markup:
         svg,
     )
     svg = re.sub(r' d="([^"]*)"', lambda path: f' d="{short_path(path[1])}"', svg)
-    key = f"{zlib.crc32(f'{figure.folder.parent.name}/{figure.name}'.encode()):08x}"
+    key = f"{zlib.crc32(name.encode()):08x}"
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     names = {name: f"f{key}-{number}" for number, name in enumerate(used)}
     svg = re.sub(
@@ -157,7 +222,7 @@ def inline_svg(figure: Drawn) -> Markup:
 
 
 def short_path(path: str) -> str:
-    """An SVG path, its numbers of one decimal, with each line relative to the point before."""
+    """Return an SVG path, its numbers of one decimal, with lines relative to the point before."""
     path = re.sub(r"\s*([MLQCz])\s*", r"\1", path.strip())
     here = (0, 0)
 
@@ -176,7 +241,7 @@ def short_path(path: str) -> str:
 
 
 def share_styles(page: str) -> str:
-    """A page whose elements name a class each for their style, which makes it half as long."""
+    """Return a page whose elements name a class for their style, which makes it half as long."""
     styles = dict.fromkeys(re.findall(r' style="([^"]*)"', page))
     names = {style: f"s{number}" for number, style in enumerate(styles)}
     page = re.sub(r' style="([^"]*)"', lambda style: f' class="{names[style[1]]}"', page)
@@ -184,48 +249,56 @@ def share_styles(page: str) -> str:
     return page.replace("</style>", f"{rules}\n</style>", 1)
 
 
-def render_report(name: str, values: dict[str, Any]) -> str:
-    """A template of ``scripts/templates`` with the values, everything escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html.j2",)),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"code": code, "cell": cell, "svg": inline_svg, "number": number_text}
-    return environment.get_template(name).render(values)
+def write_report(
+    results: Path, claims: Path, words: Path, endings: Iterable[str] = ENDINGS
+) -> list[Path]:
+    """Write tables, figures, verdicts and the report; return the paths of the latter.
 
-
-def write_report(results: Path) -> list[Path]:
-    """Writes tables, figures and the report; returns the paths of the latter.
+    Args:
+        results: The folder of the results.
+        claims: The folder of the claims' files.
+        words: The file of `Words`.
+        endings: Of the files of each figure; those of `scripts.figures.plot.PAGES` must be there.
 
     Raises:
         RecordError: If records cannot be used.
-        SettingsError: If there are none.
+        SettingsError: If there are none, or another file has a mistake.
     """
-    folders = study_folders(StudySettings(results=str(results)))
-    studies = [load_study(folder) for folder in folders]
-    for study in studies:
-        write_table(study)
-    drawn = draw_all(FigureSettings(results=str(results)))
-    paper_scale = [study for study in studies if not study.quick]
-    values = context(results, paper_scale, drawn, write_claims(results))
+    said = load_words(words)
+    studies = load_studies(StudySettings(results=str(results)))
+    found = write_claims(results, claims)
+    drawn = draw_all(FigureSettings(results=str(results)), studies, endings)
+    tables = [summarize(study) for study in studies]
+    for table in tables:
+        write_table(table)
+    paper_scale = [table for table in tables if not table.study.quick]
+    values = context(results, paper_scale, drawn, found) | {"words": said}
+
+    def place(figure: Drawn) -> str:
+        return figure.path("").relative_to(results).as_posix()
+
+    page = partial(
+        render,
+        values=values,
+        code=code,
+        place=place,
+        svg=lambda figure: inline_svg(figure, place(figure)),
+        number=number_text,
+    )
     pages = {
-        results / "report.html": share_styles(render_report("report.html.j2", values)),
-        results / "README.md": render_report("report.md.j2", values),
+        results / "report.html": share_styles(page("report.html.j2")),
+        results / "README.md": page("report.md.j2"),
     }
-    for path, page in pages.items():
-        write(path, page.encode())
+    for path, content in pages.items():
+        write(path, content.encode())
     return list(pages)
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns its exit code, 2 for a mistake told in one line."""
+    """Run the command; return its exit code, 2 for a mistake told in one line."""
     try:
-        settings = parse(ResultsSettings, arguments, USAGE)
-        paths = write_report(Path(settings.results))
+        settings = parse(ReportSettings, arguments, USAGE)
+        paths = write_report(Path(settings.results), Path(settings.claims), Path(settings.words))
     except (RecordError, SettingsError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2

@@ -70,7 +70,7 @@ def smoothed(curves: FloatArray) -> FloatArray:
 
 
 def drawdown(curves: FloatArray) -> FloatArray:
-    """Return the largest fall of each smoothed curve from its running maximum, as a share of its range.
+    """Return each smoothed curve's largest fall from its running maximum, as a share of its range.
 
     0 is a curve that never falls, 1 one that loses all that it gained. A flat curve has 0; whether
     its run learned anything is the question of `instability`.

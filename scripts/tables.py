@@ -114,6 +114,11 @@ class StudyTable:
         return [column.heading for column in self.columns]
 
     @property
+    def justify(self) -> list[Literal["left", "right"]]:
+        """To which side each column is justified: names to the left, numbers to the right."""
+        return ["left" if column in (TASK, COLUMNS[0]) else "right" for column in self.columns]
+
+    @property
     def texts(self) -> list[list[str]]:
         """The rows as people read them."""
         return [[_text(value) for value in row] for row in self.rows]
@@ -175,16 +180,12 @@ def to_markdown(table: StudyTable) -> str:
         lines += [f"**{quick_warning(study)}**", ""]
     lines += [
         f"| {' | '.join(table.headings)} |",
-        "|" + "".join(" --- |" if _is_name(column) else " ---: |" for column in table.columns),
+        "|" + "".join(" --- |" if side == "left" else " ---: |" for side in table.justify),
         *(f"| {' | '.join(map(cell, cells))} |" for cells in table.texts),
         "",
         *(f"- {note}" for note in notes(study)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _is_name(column: Column) -> bool:
-    return column in (TASK, COLUMNS[0])
 
 
 def quick_warning(study: Study) -> str:
@@ -264,9 +265,8 @@ def terminal_table(table: StudyTable) -> Table:
     study = table.study
     warning = quick_warning(study) if study.quick else None
     found = Table(title=name_of(study), caption=warning, box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for column in table.columns:
-        justify: Literal["left", "right"] = "left" if _is_name(column) else "right"
-        found.add_column(column.heading, justify=justify, overflow="fold", no_wrap=_is_name(column))
+    for heading, side in zip(table.headings, table.justify, strict=True):
+        found.add_column(heading, justify=side, overflow="fold", no_wrap=side == "left")
     for cells in table.texts:
         found.add_row(*cells)
     return found
