@@ -136,3 +136,9 @@ def test_verdicts_on_the_papers_claims_are_the_judged_ones() -> None:
     judged = {claim["id"]: claim["verdict"] for claim in claims if claim["source"] == "paper"}
     told = dict(re.findall(r"\[(\w+)\]\(CLAIMS\.md#\w+\)[^|]*\| \*\*([a-z ]+)\*\*", TEXT))
     assert told == judged
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)", TEXT)
+    assert links
+    assert [link for link in links if not (RESULTS / link).exists()] == []
