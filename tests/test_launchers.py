@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_run import make_run
+from support.runs import make_run
 
 from experiments.launch import launchers, slurm
 from experiments.launch.launchers import Local, Slurm, make_launcher

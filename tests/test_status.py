@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from test_run import make_run
+from support.runs import make_run
 
 from experiments.runs.run import Run
 from experiments.runs.status import main, run_status

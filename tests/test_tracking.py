@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from experiments.config import TrackingConfig
 from experiments.views.tracking import Trackers
-from tests.test_run import make_run
+from support.runs import make_run
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "deadbeef"
