@@ -22,11 +22,16 @@ from experiments.callbacks import (
     non_finite_parameter,
 )
 from experiments.config import TrainConfig
-from experiments.mistakes import ConfigurationError
+from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs import snapshot
 
 MODEL = "model.zip"
 STATISTICS = "normalization.npz"
+REFUSALS = (
+    *(gym.error.Error, ImportError, AssertionError, TypeError, ValueError, NotImplementedError),
+    MemoryError,
+)
+"""What Gymnasium and SB3 raise for settings that cannot be."""
 
 
 class Observers(NamedTuple):
@@ -51,11 +56,13 @@ class Training:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         gamma = config.algorithm.get("gamma", 0.99)
+        setting = f"environment.id = {config.environment.id!r}"
         try:
             self.environment = environments.make_vector(config.environment, gamma)
+            setting = f"algorithm.name = {config.algorithm['name']!r} with {setting}"
             self.model = algorithms.make(config, self.environment)
-        except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
-            raise ConfigurationError(str(error)) from error
+        except REFUSALS as error:
+            raise ConfigurationError(one_line(f"{setting}: {error}")) from error
         evaluation = Evaluation(
             environments.make_evaluation(config.environment, gamma, self.environment),
             config.environment.id,
