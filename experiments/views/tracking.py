@@ -5,8 +5,8 @@ it has logged stays on disk. Below ``runs`` lie ``wandb/``, which ``make dashboa
 ``make wandb-sync`` uploads, and ``tensorboard/<study>/<arm>/``.
 
 A killed run goes on from a checkpoint and takes some steps again; they are logged once. wandb gets
-no step that an earlier process has brought to the disk, TensorBoard's file and ``progress.csv`` lose
-what follows the checkpoint.
+no step that an earlier process has brought to the disk; TensorBoard's file and ``progress.csv``
+lose what follows the checkpoint.
 """
 
 import csv
@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stable_baselines3.common.logger import KVWriter
-from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto.event_pb2 import Event
 
 from experiments.config import arguments
 from experiments.runs.files import write_text
@@ -140,7 +138,7 @@ def group(run: Run) -> str:
 
 
 def tracked_config(run: Run) -> dict[str, Any]:
-    """Return the whole configuration; the optimizer's settings also as plain keys, as plots need them."""
+    """Return the whole configuration; as plots need them, the optimizer's settings are plain keys."""
     config = asdict(run.config)
     return config | {
         **arguments(config["optimizer"]),
@@ -244,7 +242,7 @@ class Wandb:
 
 
 def wandb_id(run: Run) -> str:
-    """Return the id of a run's folder in wandb: the run's identity, and digits that a new folder changes.
+    """Return the id of a run's folder in wandb: the run's identity, and digits of a new folder.
 
     Wandb does not take the id of a deleted run again.
     """
@@ -287,8 +285,13 @@ def drop_later_rows(path: Path, step: int) -> None:
     write_text(path, text.getvalue())
 
 
-def earlier_events(paths: list[Path], step: int) -> list[Event]:
+def earlier_events(paths: list[Path], step: int) -> list[Any]:
     """Return the summaries up to an environment step in TensorBoard's files, each once."""
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]
+        RawEventFileLoader,
+    )
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+
     found = {}
     for path in paths:
         for content in RawEventFileLoader(str(path)).Load():
