@@ -28,7 +28,7 @@ from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError
 from experiments.training import Training
 from experiments.validation import require_device, require_folder, validate
-from experiments.views.tracking import Trackers
+from experiments.views.tracking import Trackers, drop_later_rows
 
 BUSY = os.EX_TEMPFAIL
 BUSY_SECONDS = 10.0
@@ -91,6 +91,8 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             same_episodes = training.restore(earlier["training"])
             resumption = {"step": model.num_timesteps, "same_episodes": same_episodes}
             run.start(earlier["provenance"], resumption)
+            for path in run.folder.glob("progress*.csv"):
+                drop_later_rows(path, model.num_timesteps)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
         heartbeat = Heartbeat(run, bar)
