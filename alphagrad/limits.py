@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 from torch.optim.optimizer import ParamsT
 
-from alphagrad.normalization import tanh_argument, widened
+from alphagrad.normalization import normalized
 
 __all__ = ["NormalizedSGD", "SignSGD"]
 
@@ -89,7 +89,7 @@ class NormalizedSGD(_DirectionSGD):
         super().add_param_group(param_group)
 
     def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor:
-        return tanh_argument(widened(grad), 1.0, group["eps"]).to(grad.dtype)
+        return normalized(grad, 1.0, group["eps"]).to(grad.dtype)
 
 
 def _check_eps(eps: float) -> None:
