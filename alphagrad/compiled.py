@@ -65,10 +65,7 @@ def _compiled(loop: Callable[..., None], **settings: Any) -> Callable[..., None]
         dynamic=False,
         recompile_limit=64,  # sets of shapes
         isolate_recompiles=True,
-        options={
-            "size_asserts": False,  # of what the guards have seen, at a third of a step
-            "emulate_precision_casts": True,  # half precision is rounded where the loop rounds it
-        },
+        options={"size_asserts": False},  # of what the guards have seen, at a third of a step
     )
     return compiled
 

@@ -93,9 +93,13 @@ def supported(
 
 
 def _fit(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None] | None) -> bool:
-    old = [(b, p) for b, p in zip(buffers or (), params, strict=False) if b is not None]
-    old_buffers = [buffer for buffer, _ in old]
-    tensors = params + old_buffers + grads
+    old_buffers, old_params = [], params
+    if buffers is not None:
+        old_buffers = [buffer for buffer in buffers if buffer is not None]
+        if len(old_buffers) < len(params):
+            old_params = [p for p, b in zip(params, buffers, strict=True) if b is not None]
+    written = params + old_buffers
+    tensors = written + grads
     return (
         {*map(attrgetter("dtype"), tensors)} == {torch.float32}
         and {*map(type, tensors)} <= {Parameter, Tensor}
@@ -103,17 +107,21 @@ def _fit(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
         and not any(map(Tensor.is_neg, tensors))
         # For shapes that do not fit, torch has the words.
         and all(map(Tensor.is_same_size, params, grads))
-        and all(buffer.is_same_size(param) for buffer, param in old)
+        and all(map(Tensor.is_same_size, old_buffers, old_params))
         and (
-            all(map(Tensor.is_contiguous, params + old_buffers))
-            or (all(map(_is_dense, params)) and all(b.stride() == p.stride() for b, p in old))
+            all(map(Tensor.is_contiguous, written))
+            or (all(map(_is_dense, params)) and all(map(_lies_as, old_buffers, old_params)))
         )
     )
 
 
+def _lies_as(one: Tensor, other: Tensor) -> bool:
+    return one.stride() == other.stride()
+
+
 def _is_dense(tensor: Tensor) -> bool:
     """Return whether a tensor fills its memory, each element once, in whatever order."""
-    return tensor.is_contiguous() or torch.empty_like(tensor).stride() == tensor.stride()
+    return tensor.is_contiguous() or _lies_as(torch.empty_like(tensor), tensor)
 
 
 def step(
@@ -142,14 +150,20 @@ def step(
     """
     assert _library is not None
     lr = float(lr)
-    grads = [*map(_laid_out_as, grads, params)]
+    if all(map(Tensor.is_contiguous, params)):
+        grads = [*map(Tensor.contiguous, grads)]
+    else:
+        grads = [
+            grad if _lies_as(grad, param) else torch.empty_like(param).copy_(grad)
+            for grad, param in zip(grads, params, strict=True)
+        ]
     addresses = added = None
     written = params
     if buffers is not None:
         added = (c_double * len(params))(*[1 if b is None else 1 - dampening for b in buffers])
         new_buffers = [
-            torch.zeros_like(param) if buffer is None else buffer
-            for buffer, param in zip(buffers, params, strict=True)
+            torch.zeros_like(params[index]) if buffer is None else buffer
+            for index, buffer in enumerate(buffers)
         ]
         addresses = _addresses(new_buffers)
         written = params + new_buffers
@@ -174,12 +188,6 @@ def step(
     increment_version(written)
     if buffers is not None:
         buffers[:] = new_buffers
-
-
-def _laid_out_as(grad: Tensor, param: Tensor) -> Tensor:
-    if (grad.is_contiguous() and param.is_contiguous()) or grad.stride() == param.stride():
-        return grad
-    return torch.empty_like(param).copy_(grad)
 
 
 def _addresses(tensors: list[Tensor]) -> Array[c_void_p]:

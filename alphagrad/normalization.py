@@ -5,20 +5,9 @@ without values (fake ones, those of ``torch.func``). So everything here works fo
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-
-class _Safe(NamedTuple):
-    """Norms from 1 / ``limit`` to ``limit`` are safe; ``power`` brings all others there, exactly.
-
-    Not safe is where squares overflow or vanish in their sum, or the factor in the gradient's type.
-    """
-
-    limit: float
-    power: float
 
 
 def direction(grad: Tensor, alpha: float | Tensor, eps: float | Tensor, scaling: str) -> Tensor:
@@ -27,7 +16,7 @@ def direction(grad: Tensor, alpha: float | Tensor, eps: float | Tensor, scaling:
     Args:
         grad: real, of any shape.
         alpha: steepness; negative to go up the gradient.
-        eps: added to the norm.
+        eps: added to the norm, >= 0.
         scaling: ``"none"``, or ``"sqrt"`` to multiply alpha by the root of the number of elements.
 
     Returns:
@@ -41,23 +30,20 @@ def directions(
 ) -> list[Tensor]:
     """Return the `direction` of each gradient; all are on one device and of one type."""
     grads = [widened(grad) for grad in grads]
-    alphas = [alpha * _size_factor(grad, scaling) for grad in grads]
-    sums, safe = _precision(grads[0])
-    norms = torch.stack(torch._foreach_norm(grads, 2, sums))
-    powers = _powers(norms, safe)
-    results = list(torch._foreach_mul(grads, list(powers.to(grads[0].dtype).unbind())))
-    if sums == grads[0].dtype:
-        norms = torch.stack(torch._foreach_norm(results, 2))
-    else:
-        norms = norms * powers
-    steepness: float | Tensor = alphas[0]
-    if any(other != steepness for other in alphas):
-        # Numbers reach a device as arguments of a kernel, where torch.tensor(alphas) would wait.
-        steepness = torch.stack(torch._foreach_mul([norms.new_ones(())] * len(alphas), alphas))
-    factors = _factors(norms, steepness, eps * powers, grads[0].dtype)
-    torch._foreach_mul_(results, list(factors.unbind()))
-    torch._foreach_tanh_(results)
-    return results
+    steepness: float | Tensor = alpha
+    if scaling != "none":
+        # Numbers reach a device as arguments of a kernel, where torch.tensor would wait for it.
+        one = torch.ones((), dtype=_type_of_sums(grads[0]), device=grads[0].device)
+        steepness = torch.stack([one * (alpha * _size_factor(grad, scaling)) for grad in grads])
+
+    norms = torch.stack(torch._foreach_norm(grads, 2, _type_of_sums(grads[0])))
+    first = _first_factor(norms, eps, grads[0].dtype)
+    scaled = list(torch._foreach_mul(grads, list(first.unbind())))
+    if norms.dtype == first.dtype:
+        norms = torch.stack(torch._foreach_norm(scaled, 2)) / first
+    torch._foreach_mul_(scaled, list(_second_factor(norms, steepness, eps, first).unbind()))
+    torch._foreach_tanh_(scaled)
+    return scaled
 
 
 def normalized(grad: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
@@ -66,41 +52,42 @@ def normalized(grad: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tens
     It is zero for a zero gradient, and NaN in all elements if one of the gradient's is not finite.
     """
     grad = widened(grad)
-    sums, safe = _precision(grad)
-    norm = torch.linalg.vector_norm(grad, dtype=sums)
-    power = _powers(norm, safe)
-    scaled = grad * power.to(grad.dtype)
-    norm = torch.linalg.vector_norm(scaled) if sums == grad.dtype else norm * power
-    return scaled * _factors(norm, alpha, eps * power, grad.dtype)
+    norm = torch.linalg.vector_norm(grad, dtype=_type_of_sums(grad))
+    first = _first_factor(norm, eps, grad.dtype)
+    scaled = grad * first
+    if norm.dtype == first.dtype:
+        norm = torch.linalg.vector_norm(scaled) / first
+    return scaled * _second_factor(norm, alpha, eps, first)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return half precision as fp32, all else as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _size_factor(grad: Tensor, scaling: str) -> float:
     return math.sqrt(grad.numel()) if scaling == "sqrt" else 1.0
 
 
-def widened(grad: Tensor) -> Tensor:
-    """Return half precision as fp32: neither its norm nor 1 / norm would fit."""
-    return grad.float() if grad.dtype in (torch.float16, torch.bfloat16) else grad
+def _type_of_sums(grad: Tensor) -> torch.dtype:
+    """Return what squares are summed in: if wider than the gradient, none overflows or vanishes."""
+    return torch.float32 if grad.device.type == "mps" else torch.float64  # MPS has no fp64
 
 
-def _precision(grad: Tensor) -> tuple[torch.dtype, _Safe]:
-    """Return the type in which a gradient's squares are summed, and which norms are safe in it."""
-    if grad.dtype == torch.float64:
-        return torch.float64, _Safe(1e150, 2.0**600)
-    if grad.device.type == "mps":  # has no fp64
-        return torch.float32, _Safe(1e16, 2.0**80)
-    return torch.float64, _Safe(1e30, 2.0**64)
+def _first_factor(norm: Tensor, eps: float | Tensor, dtype: torch.dtype) -> Tensor:
+    """Return about ``1 / (norm + eps)``, bounded so that it, and what is left, are in range.
+
+    Where squares are summed in the gradient's own type, a norm may be infinite, or too small, by
+    their overflow or vanishing. The norm of the gradient times this factor is exact.
+    """
+    limit = 1e30 if norm.dtype != dtype else 1e200 if dtype == torch.float64 else 1e25
+    return (norm + eps).clamp(1 / limit, limit).reciprocal().to(dtype)
 
 
-def _powers(norms: Tensor, safe: _Safe) -> Tensor:
-    up = torch.where(norms < 1 / safe.limit, safe.power, 1.0)
-    return torch.where(norms > safe.limit, 1 / safe.power, up).to(norms.dtype)
-
-
-def _factors(
-    norms: Tensor, alpha: float | Tensor, eps: float | Tensor, dtype: torch.dtype
+def _second_factor(
+    norm: Tensor, alpha: float | Tensor, eps: float | Tensor, first: Tensor
 ) -> Tensor:
-    """Return ``alpha / (norm + eps)``, finite for a zero gradient and NaN for an infinite one."""
-    largest = torch.finfo(dtype).max
-    factors = (alpha / (norms + eps)).clamp(-largest, largest)
-    return factors.masked_fill(norms.isinf(), math.nan).to(dtype)
+    """Return ``alpha / (norm + eps) / first``, finite for a zero gradient, NaN for an infinite."""
+    largest = torch.finfo(first.dtype).max
+    rest = (alpha / ((norm + eps) * first)).clamp(-largest, largest)
+    return rest.masked_fill(norm.isinf(), math.nan).to(first.dtype)

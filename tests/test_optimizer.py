@@ -207,18 +207,6 @@ def test_gradients_reach_the_learning_rate_through_several_steps(nesterov: bool)
     assert torch.autograd.gradcheck(stepped, (lr, grad))
 
 
-@pytest.mark.parametrize("alpha_scaling", ["none", "sqrt"])
-def test_without_a_look_at_values_steps_are_the_same(
-    alpha_scaling: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    params, grads = make_parameters(), make_gradients(3)
-    others = copy.deepcopy(params)
-    take_steps(AlphaGrad(params, lr=0.1, alpha_scaling=alpha_scaling), params, grads)
-    monkeypatch.setattr("alphagrad.normalization._on_host", lambda tensor: False)  # as on a GPU
-    take_steps(AlphaGrad(others, lr=0.1, alpha_scaling=alpha_scaling), others, grads)
-    torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-12)
-
-
 def test_a_subclass_of_tensor_takes_the_loop_over_single_tensors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
