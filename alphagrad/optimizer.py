@@ -54,8 +54,8 @@ class AlphaGrad(Optimizer):
     Gradients of any finite size get the exact norm, also where its fp32 sum of squares overflows.
     A NaN or infinite element makes its whole tensor NaN, as the rule has it; nothing hides it. A
     zero gradient gives :math:`g' = 0`, but the momentum moves on; a gradient of None skips the
-    tensor. Gradients in fp16 or bf16 are normalised in fp32. Of a complex tensor, real and
-    imaginary parts are elements of their own.
+    tensor. A step in fp16 or bf16 is computed in fp32, and rounded when it is stored. Of a complex
+    tensor, real and imaginary parts are elements of their own.
 
     Args:
         params: parameters, named parameters, or dicts of parameter groups, each of which may set
@@ -72,13 +72,13 @@ class AlphaGrad(Optimizer):
         alpha_scaling: ``"none"``, or ``"sqrt"`` for :math:`\alpha \sqrt n`, by which the effect of
             ``alpha`` no longer depends on a tensor's size.
         maximize: go up the gradient.
-        foreach: whether to go through lists of tensors or one tensor at a time. If neither this nor
-            ``fused`` is set: the CPU's kernel where it can be, else lists on CPU and CUDA.
-        fused: whether to take a step by one kernel. On the CPU, in C++, for contiguous fp32
-            tensors; others go through lists, as all do, with one warning, if it was not compiled at
+        foreach: whether to go through lists of tensors or one tensor at a time. If neither this
+            nor ``fused`` is set: the CPU's kernel for what it takes, else lists on CPU and CUDA.
+        fused: whether to take a step by one kernel. On the CPU, in C++, for dense fp32 tensors;
+            others go through lists, as all do, with one warning, if it was not compiled at
             installation. On CUDA, by ``torch.compile``, once for each set of shapes and of settings
-            other than ``lr`` and ``alpha``, which takes seconds to minutes; with a momentum, from
-            the second step on. Without a compiler there is one warning, and lists.
+            other than ``lr``, ``alpha`` and ``momentum``, which takes seconds to minutes; with a
+            momentum, from the second step on. Without a compiler there is one warning, and lists.
         capturable: allow a step to be captured in a CUDA graph. The gradient scaler's check for
             infinities needs the host, so captured steps cannot use it.
         differentiable: let autograd run through the step.
@@ -427,10 +427,10 @@ def _multi_tensor_alphagrad(
     coupled_weight_decay: bool,
     alpha_scaling: str,
 ) -> None:
-    """Take the same step on lists of tensors, one list for each device and type."""
-    groups: dict[tuple[torch.device, torch.dtype, torch.dtype], list[int]] = defaultdict(list)
+    """Take the same step on lists of tensors, one list for each device, type and class."""
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        groups[param.device, param.dtype, grad.dtype].append(index)
+        groups[param.device, param.dtype, grad.dtype, type(grad)].append(index)
     for indices in groups.values():
         group_params = [params[index] for index in indices]
         values = [widened(param) for param in group_params]

@@ -34,6 +34,18 @@ def test_what_cuda_compiles_equals_the_loop() -> None:
     torch.testing.assert_close(buffers, expected_buffers, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_schedule_of_the_momentum_compiles_nothing_anew() -> None:
+    frames = torch._dynamo.utils.counters["stats"]
+    params, grads, buffers = ([torch.ones(64)] for _ in range(3))
+    compiled.step(_single_tensor_alphagrad, params, grads, buffers, **SETTINGS)
+    before = frames["unique_graphs"]
+    for momentum, lr, alpha in ((0.95, 0.2, 4.0), (0.94, 0.3, 5.0), (0.93, 0.4, 6.0)):
+        scheduled = SETTINGS | {"momentum": momentum, "lr": lr, "alpha": alpha}
+        compiled.step(_single_tensor_alphagrad, params, grads, buffers, **scheduled)
+    assert frames["unique_graphs"] == before
+
+
 def test_where_torch_cannot_compile_there_is_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise TorchDynamoException("no compiler")

@@ -1,13 +1,17 @@
 """The step by kernel.cpp: for what it is taken, its bits, and what does without it."""
 
 import copy
+import importlib.util
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from optimizer_cases import make_gradients, make_parameters, take_steps
-from torch import nn
+from torch import Tensor, nn
 
 from alphagrad import AlphaGrad, kernel
 
@@ -94,14 +98,149 @@ def test_a_gradient_may_lie_in_memory_as_it_likes(as_stored: Any) -> None:
     assert torch.equal(*params)
 
 
-@needs_kernel
-def test_a_buffer_of_another_size_is_an_error() -> None:
-    param = nn.Parameter(torch.ones(1000))
-    param.grad = torch.ones(1000)
+@pytest.mark.parametrize("shape", [(3,), (5, 2), (10, 1), (1, 10)])
+def test_a_buffer_of_another_shape_is_an_error(shape: tuple[int, ...]) -> None:
+    param = nn.Parameter(torch.ones(10) if len(shape) == 2 and 10 in shape else torch.ones(2, 5))
+    param.grad = torch.ones_like(param)
     optimizer = AlphaGrad([param], momentum=0.9)
-    optimizer.state[param]["momentum_buffer"] = torch.ones(3)
-    with pytest.raises(RuntimeError, match="size of tensor"):
+    optimizer.state[param]["momentum_buffer"] = torch.ones(shape)
+    with pytest.raises(RuntimeError, match=r"size of tensor|doesn't match the broadcast shape"):
         optimizer.step()
+
+
+def without_memory(kind: str) -> nn.Parameter:
+    param = nn.Parameter(torch.ones(4))
+    param.grad = torch._efficientzerotensor(4) if kind == "zero" else torch.ones(4)
+    if kind != "zero":
+        freed = param if kind == "parameter" else param.grad
+        freed.data.untyped_storage().resize_(0)
+    return param
+
+
+@needs_kernel
+@pytest.mark.parametrize("kind", ["parameter", "gradient", "zero"])
+def test_a_tensor_without_memory_is_an_error_before_anything_is_changed(kind: str) -> None:
+    other = nn.Parameter(torch.ones(3))
+    other.grad = torch.ones(3)
+    optimizer = AlphaGrad([other, without_memory(kind)], momentum=0.9)
+    with pytest.raises(RuntimeError, match="has no memory"):
+        optimizer.step()
+    assert torch.equal(other.detach(), torch.ones(3))
+    assert not optimizer.state
+
+
+def taken_by_the_kernel(params: list[nn.Parameter], monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many of the parameters a step of momentum hands to the kernel."""
+    count = 0
+
+    def counted(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal count
+        count += len(tensors)
+        step(tensors, *args, **kwargs)
+
+    step = kernel.step
+    monkeypatch.setattr(kernel, "step", counted)
+    AlphaGrad(params, lr=0.1, alpha=3.0, momentum=0.9).step()
+    return count
+
+
+def mixed_parameters() -> list[nn.Parameter]:
+    """Five that the kernel takes, and three odd ones: fp64, bf16, every other element."""
+    generator = torch.Generator().manual_seed(0)
+    values = [
+        torch.randn(6, 5, generator=generator),
+        torch.randn(6, 5, generator=generator).t(),
+        torch.randn(2, 3, 4, 4, generator=generator).to(memory_format=torch.channels_last),
+        torch.randn(4, generator=generator, dtype=torch.float64),
+        torch.randn(4, generator=generator).bfloat16(),
+        torch.randn(8, generator=generator)[::2],
+        torch.randn(3, generator=generator),
+        torch.randn(3, generator=generator),
+    ]
+    params = [nn.Parameter(value) for value in values]
+    for param in params:
+        param.grad = torch.randn(param.shape, generator=generator).to(param.dtype)
+    return params
+
+
+@needs_kernel
+def test_an_odd_tensor_leaves_the_kernel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, others = mixed_parameters(), mixed_parameters()
+    assert taken_by_the_kernel(params, monkeypatch) == 5
+    AlphaGrad(others, lr=0.1, alpha=3.0, momentum=0.9, foreach=False).step()
+    torch.testing.assert_close(params, others)
+
+
+@needs_kernel
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_tensors_that_share_memory_are_stepped_one_after_the_other(momentum: float) -> None:
+    def stepped(**path: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        whole = torch.randn(1_500_000, generator=generator)
+        params = [nn.Parameter(whole), nn.Parameter(whole[500_000:])]
+        for param in params:
+            param.grad = torch.randn(param.shape, generator=generator)
+        optimizer = AlphaGrad(params, lr=0.1, alpha=1000.0, momentum=momentum, **path)
+        optimizer.step()
+        optimizer.step()
+        return whole
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        results = [stepped() for _ in range(5)]
+    finally:
+        torch.set_num_threads(before)
+    for result in results:
+        assert torch.equal(result, results[0])
+    torch.testing.assert_close(results[0], stepped(foreach=False))
+
+
+@needs_kernel
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.05, 0.5, 0.99])
+def test_a_truncated_kernel_is_one_warning(share: float, tmp_path: Path) -> None:
+    damaged = tmp_path / kernel.PATH.name
+    content = kernel.PATH.read_bytes()
+    damaged.write_bytes(content[: int(share * len(content))])
+    with pytest.warns(UserWarning, match=f"{damaged.name} is damaged or of another") as warned:
+        assert kernel.load(damaged) is None
+    assert len(warned) == 1
+
+
+def test_a_foreign_kernel_is_one_warning(tmp_path: Path) -> None:
+    foreign = tmp_path / "text.so"
+    foreign.write_text("no library")
+    with pytest.warns(UserWarning, match=r"text\.so is damaged or of another version"):
+        assert kernel.load(foreign) is None
+    another = Path(find_library_of("_ctypes"))  # a sound library, without the kernel's function
+    with pytest.warns(UserWarning, match="alphagrad_step"):
+        assert kernel.load(another) is None
+
+
+def find_library_of(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return spec.origin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "compiler", [name for name in ("g++-9", "g++-11", "g++", "clang++") if shutil.which(name)]
+)
+def test_the_kernel_compiles_and_steps_alike(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("pyproject.toml").open("rb") as file:
+        (extension,) = tomllib.load(file)["tool"]["setuptools"]["ext-modules"]
+    library = tmp_path / "kernel.so"
+    flags = [*extension["extra-compile-args"], "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([compiler, *flags, *extension["sources"], "-o", library], check=True)
+    monkeypatch.setattr(kernel, "_library", kernel.load(library))
+    params, others = mixed_parameters(), mixed_parameters()
+    assert taken_by_the_kernel(params, monkeypatch) == 5
+    AlphaGrad(others, lr=0.1, alpha=3.0, momentum=0.9, foreach=False).step()
+    torch.testing.assert_close(params, others)
 
 
 @needs_kernel

@@ -100,3 +100,19 @@ def test_normalized_sgd_has_an_epsilon_for_each_group() -> None:
     optimizer.step()
     assert params[0].item() == -0.25
     assert params[1].item() == pytest.approx(-1, abs=2e-5)
+
+
+def test_a_state_of_sgd_gets_the_constructors_epsilon() -> None:
+    param = nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    state = torch.optim.SGD([param], lr=0.1).state_dict()
+    optimizer = NormalizedSGD([param], eps=0.5)
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    assert optimizer.param_groups[0]["eps"] == 0.5
+    other = SignSGD([param])
+    other.load_state_dict(state)
+    other.step()
+    state["param_groups"][0]["eps"] = -1.0
+    with pytest.raises(ValueError, match="Invalid epsilon value"):
+        optimizer.load_state_dict(state)

@@ -49,6 +49,23 @@ def test_eps_counts_beside_a_vanishing_norm(foreach: bool | None) -> None:
 
 
 @every_path
+@pytest.mark.parametrize("eps", [1e3, 1e5])
+def test_a_small_gradient_beside_a_large_eps_is_not_lost(eps: float, foreach: bool | None) -> None:
+    for dtype, size in ((torch.float32, 2e-30), (torch.float64, 3e-300)):
+        [update] = updates(torch.full((100,), size, dtype=dtype), foreach=foreach, eps=eps)
+        expected = 5 * size / (10 * size + eps)
+        np.testing.assert_allclose(update, np.full(100, expected), rtol=1e-6)
+
+
+@every_path
+@pytest.mark.parametrize("size", [4096, 20_000, 131_071, 131_072, 1 << 20])
+def test_a_constant_gradient_has_its_norm(size: int, foreach: bool | None) -> None:
+    for value in (0.1, 0.7, 1.3):
+        [update] = updates(torch.full((size,), value), foreach=foreach)
+        assert update[0].item() == pytest.approx(np.tanh(5 / size**0.5), rel=1e-6)
+
+
+@every_path
 @pytest.mark.parametrize("eps", [0.0, 1e-5])
 def test_a_zero_or_empty_gradient_gives_zero(eps: float, foreach: bool | None) -> None:
     zero, empty = updates(torch.zeros(5), torch.zeros(0), foreach=foreach, eps=eps)

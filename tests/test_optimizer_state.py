@@ -1,16 +1,18 @@
 """AlphaGrad's state: what it keeps, and that it survives every way of copying it."""
 
 import copy
+import io
 import pickle
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from optimizer_cases import every_path, make_gradients, make_parameters, take_steps
 from torch import nn
 
-from alphagrad import AlphaGrad
+from alphagrad import AlphaGrad, NormalizedSGD
 
 Copy = Callable[[AlphaGrad, list[nn.Parameter]], tuple[AlphaGrad, list[nn.Parameter]]]
 
@@ -127,3 +129,59 @@ def test_the_state_moves_to_the_type_of_the_parameters() -> None:
     other.load_state_dict(optimizer.state_dict())
     assert {s["momentum_buffer"].dtype for s in other.state.values()} == {torch.float32}
     take_steps(other, single, grads)
+
+
+@every_path
+def test_what_others_keep_in_the_state_stays(foreach: bool | None) -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    optimizer = AlphaGrad(params, momentum=0.9, foreach=foreach)
+    optimizer.state[params[0]]["slow"] = params[0].detach().clone()
+    take_steps(optimizer, params, grads[:1])
+    optimizer.param_groups[0]["momentum"] = 0.0
+    take_steps(optimizer, params, grads[:1])
+    assert {param: list(state) for param, state in optimizer.state.items()} == {params[0]: ["slow"]}
+
+
+@pytest.mark.parametrize(
+    ("other", "missing"),
+    [
+        (torch.optim.SGD, "alpha"),
+        (torch.optim.Adam, "alpha"),
+        (torch.optim.RMSprop, "dampening"),  # has an alpha of its own
+        (torch.optim.ASGD, "eps"),
+        (NormalizedSGD, "alpha"),
+    ],
+)
+def test_another_optimizers_state_is_refused_by_name(other: Any, missing: str) -> None:
+    params, grads = make_parameters(), make_gradients(2)
+    foreign = other(params)
+    take_steps(foreign, params, grads)
+    optimizer = AlphaGrad(params, lr=0.1, momentum=0.9)
+    take_steps(optimizer, params, grads)
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match=f"not a state of AlphaGrad.* no {missing}"):
+        optimizer.load_state_dict(foreign.state_dict())
+    assert optimizer.state_dict()["param_groups"] == before["param_groups"]
+    assert list(optimizer.state_dict()["state"]) == list(before["state"])
+
+
+@pytest.mark.parametrize("bad", [{"alpha": -1.0}, {"momentum": 1.0}, {"alpha_scaling": "log"}])
+def test_a_loaded_group_is_checked_as_a_new_one(bad: dict[str, Any]) -> None:
+    optimizer = AlphaGrad(make_parameters())
+    state = optimizer.state_dict()
+    state["param_groups"][0].update(bad)
+    with pytest.raises(ValueError, match=f"Invalid {next(iter(bad))} value"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["alpha"] == 1.0
+
+
+def test_numpy_numbers_are_stored_as_pythons_own() -> None:
+    given = {"lr": np.float64(0.1), "alpha": np.logspace(0, 2, 3)[1], "eps": np.float32(1e-5)}
+    optimizer = AlphaGrad(make_parameters()[:1], **given)  # type: ignore[arg-type]
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "alpha": np.int64(3)})
+    for group in optimizer.param_groups:
+        assert {type(group[name]) for name in ("lr", "alpha", "eps", "momentum")} == {float}
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    optimizer.load_state_dict(torch.load(file, weights_only=True))

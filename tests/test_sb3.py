@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import runpy
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from sb3_models import (
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+import alphagrad.sb3
 from alphagrad import AlphaGrad
 from alphagrad.sb3 import optimizers, policy_kwargs
 
@@ -228,3 +231,12 @@ def test_refused(arguments: dict[str, Any], error: type[Exception], text: str) -
     with pytest.raises(error, match=text) as caught:
         policy_kwargs(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_without_sb3_the_module_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "alphagrad.sb3")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "stable_baselines3"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [])  # nothing can be found
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'alphagrad\[sb3\]'"):
+        runpy.run_path(alphagrad.sb3.__file__)

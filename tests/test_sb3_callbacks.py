@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_progress_stops_at_zero() -> None:
     model.learn(40, callback=AlphaSchedule(lambda progress: seen.append(progress) or 1.0))
     assert seen == [1 - 16 / 40, 1 - 32 / 40, 0.0]
     assert model._current_progress_remaining == pytest.approx(-0.2)
+
+
+def test_a_numpy_schedule_can_be_saved_and_loaded(tmp_path: Path) -> None:
+    model = make("ppo", tiny(alpha=np.float64(3.0)))
+    model.learn(16, callback=AlphaSchedule(lambda progress: np.exp(progress)))
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert alphas(loaded) == {"policy.optimizer": 1.0}
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
