@@ -26,6 +26,8 @@ $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # knows dependency groups
 	$(RUN) -m pip install --quiet -c constraints.txt torch -e '.[sb3]' --group dev
+	@$(RUN) -c 'from alphagrad import kernel; kernel.is_built() or print("AlphaGrad goes without its kernel.", \
+	"Why: $(RUN) -m pip install -v --force-reinstall --no-deps -e .")'
 	@touch $@
 
 test: setup ## Run all tests

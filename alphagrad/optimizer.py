@@ -24,12 +24,20 @@ from alphagrad.settings import checked
 
 __all__ = ["AlphaGrad", "alphagrad"]
 
+SPARSE = {
+    torch.sparse_coo,
+    torch.sparse_csr,
+    torch.sparse_csc,
+    torch.sparse_bsr,
+    torch.sparse_bsc,
+}
+
 # What no other optimizer has among its settings, all together.
 SIGNATURE = ("alpha", "eps", "momentum", "dampening", "nesterov")
 
 
 class AlphaGrad(Optimizer):
-    r"""Implements AlphaGrad.
+    r"""The AlphaGrad optimizer.
 
     For each tensor :math:`\theta` of :math:`n` elements with gradient :math:`g`
 
@@ -230,7 +238,7 @@ def alphagrad(
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
 ) -> None:
-    r"""Functional API that performs one AlphaGrad step. See `AlphaGrad` for the arguments.
+    r"""Take one step of AlphaGrad: its functional form. See `AlphaGrad` for the other arguments.
 
     Args:
         params: changed in place.
@@ -244,7 +252,7 @@ def alphagrad(
     Raises:
         RuntimeError: for a sparse gradient, or ``capturable`` on a device without graphs.
     """
-    if any(map(attrgetter("is_sparse"), grads)):
+    if not SPARSE.isdisjoint(map(attrgetter("layout"), grads)):
         raise RuntimeError("AlphaGrad does not support sparse gradients")
     if capturable and any(param.device.type != "cuda" for param in params):
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
@@ -330,24 +338,19 @@ def _implementations(
             return [(kernel.step, in_kernel)]
         if fused and params[0].is_cpu and not kernel.is_built():
             kernel.warn_that_it_is_missing()
-        rest = [index for index in rest if index not in in_kernel]
+        rest = sorted({*rest} - {*in_kernel})
 
-    implementation: Callable[..., None]
+    implementation: Callable[..., None] = _single_tensor_alphagrad
     if fused and compiled.supports(params, buffers):
         implementation = partial(compiled.step, _single_tensor_alphagrad)
-    else:
-        if foreach is None:
-            foreach = all(
-                (params[index].is_cpu or params[index].is_cuda)
-                and type(params[index]) in (Tensor, Parameter)
-                for index in rest
-            )
-        implementation = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
-    return (
-        [(kernel.step, in_kernel), (implementation, rest)]
-        if in_kernel
-        else [(implementation, rest)]
-    )
+    elif foreach or (foreach is None and all(_suits_lists(params[index]) for index in rest)):
+        implementation = _multi_tensor_alphagrad
+    chosen: list[tuple[Callable[..., None], Sequence[int]]] = [(implementation, rest)]
+    return [(kernel.step, in_kernel), *chosen] if in_kernel else chosen
+
+
+def _suits_lists(param: Tensor) -> bool:
+    return (param.is_cpu or param.is_cuda) and type(param) in (Tensor, Parameter)
 
 
 def _is_differentiated(tensors: Sequence[Any]) -> bool:

@@ -107,6 +107,12 @@ def test_a_sparse_gradient_is_refused() -> None:
         AlphaGrad(embedding.parameters()).step()
 
 
+def test_a_compressed_sparse_gradient_is_refused() -> None:
+    settings = AlphaGrad([torch.ones(1)]).defaults
+    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+        alphagrad([torch.ones(3, 3)], [torch.eye(3).to_sparse_csr()], [None], **settings)
+
+
 def test_a_closure_is_run_with_gradients_and_its_loss_returned() -> None:
     param = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimizer = AlphaGrad([param], lr=0.1)
