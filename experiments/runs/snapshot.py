@@ -395,9 +395,7 @@ def _layers(environment: Environment) -> list[Environment]:
 
 def _split(owner: Environment) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the spaces among the attributes of a layer, its class's included, and the others."""
-    of_classes = {
-        name: value for cls in reversed(type(owner).__mro__) for name, value in vars(cls).items()
-    }
+    of_classes = {name: value for cls in reversed(type(owner).__mro__) for name, value in vars(cls).items()}
     spaces = {
         name: value
         for name, value in (of_classes | vars(owner)).items()
