@@ -44,6 +44,7 @@ class Mine(CartPoleEnv):
             exec(self.then)
         return super().step(action)
 
+gym.registry.pop("Mine-v0", None)
 gym.register("Mine-v0", Mine, max_episode_steps=500)
 """
 
