@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import torch
+from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
@@ -60,15 +61,26 @@ def check_device(device: str) -> str:
     return device
 
 
+def environment_spec(environment_id: str) -> EnvSpec:
+    """Return Gymnasium's entry of an id (or ``module:id``), after the import of its module.
+
+    Raises:
+        gymnasium.error.Error: if there is none.
+        Exception: whatever a user's module raises.
+    """
+    module, _, registered = environment_id.rpartition(":")
+    if module:  # as gym.make does
+        importlib.import_module(module)
+    return gym.spec(registered)
+
+
 def check_environment_id(environment_id: str) -> str:
     """Accept every id that Gymnasium has registered (or ``module:id``)."""
-    module, _, registered = environment_id.rpartition(":")
     try:
-        if module:  # as gym.make does
-            importlib.import_module(module)
-        gym.spec(registered)
+        environment_spec(environment_id)
     except Exception as error:  # whatever a user's module raises
         if not isinstance(error, (gym.error.Error, ImportError)):
+            module = environment_id.rpartition(":")[0]
             raise ValueError(f"{module} raises {type(error).__name__}: {error}") from error
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (

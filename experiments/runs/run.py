@@ -29,13 +29,12 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from alphagrad import kernel
-from experiments.config import LABELS, Count, TrainConfig
+from experiments.config import LABELS, Count, TrainConfig, environment_spec
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs.checkpoints import CheckpointFolder
 from experiments.runs.files import read_json, read_yaml, write_bytes, write_json, write_yaml
@@ -330,7 +329,7 @@ def provenance() -> dict[str, Any]:
 
 def third_party(config: TrainConfig) -> dict[str, str]:
     """Return the versions of the distributions that the run's own classes come from."""
-    entry_point = gym.spec(config.environment.id.rpartition(":")[2]).entry_point
+    entry_point = environment_spec(config.environment.id).entry_point
     paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
     paths += [entry_point] if isinstance(entry_point, str) else []
     modules = {path.partition(":")[0].partition(".")[0] for path in paths}

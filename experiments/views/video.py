@@ -27,6 +27,7 @@ from rich.progress import track
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from experiments import environments
+from experiments.config import environment_spec
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
 from experiments.runs.files import read_json
 from experiments.runs.run import Run, read_config
@@ -141,7 +142,7 @@ def loaded(path: Path, load: Callable[[Path], Any]) -> Any:
 
 def is_mujoco(environment_id: str) -> bool:
     """Return whether an environment is one of Gymnasium's MuJoCo environments."""
-    return "mujoco" in str(gym.spec(environment_id.rpartition(":")[2]).entry_point)
+    return "mujoco" in str(environment_spec(environment_id).entry_point)
 
 
 def choose_renderer() -> None:

@@ -153,7 +153,7 @@ def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
 
 
 def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
-    one = ["study.quick.values={alphagrad:[3]}", "study.quick.seeds=1"]
+    one = ["study.quick.values={adam:[],alphagrad:[3]}", "study.quick.seeds=1"]
     process = study(tmp_path, SLOW, SLOW_TASK, *one)
     [run] = wait_until(lambda: tasks(tmp_path)).values()
     wait_until(lambda: under_way(run))
@@ -217,7 +217,7 @@ def test_an_interrupted_study_leaves_no_task_behind(tmp_path: Path) -> None:
 def test_a_task_that_cannot_start_is_told_with_slurms_reason(tmp_path: Path) -> None:
     slurm("scontrol", "update", "PartitionName=high", "State=DOWN")
     try:
-        one = ["study.quick.values={adam:[2.5e-4]}", "study.quick.seeds=1"]
+        one = ["study.quick.values={alphagrad:[]}", "study.quick.seeds=1"]
         process = study(tmp_path, SHORT, *one, "launcher.partition=high")
         [run] = wait_until(lambda: tasks(tmp_path)).values()
         wait_until(lambda: "PartitionDown" in str(status_of(run)["reason"]))
