@@ -133,7 +133,7 @@ def test_two_studies_together_submit_each_run_once_and_a_killed_one_goes_on(
 
     process = study(tmp_path, SHORT, *more)
     output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
+    assert (process.returncode, errors) == (0, "")
     assert "8 of 8 runs done, 0 running, 0 failed" in output
     assert len(list(tmp_path.glob("results/quick/records/*.json"))) == 8
     assert tasks(tmp_path) == submitted  # none was submitted twice
@@ -164,7 +164,7 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
     alone = start(tmp_path, "train", *shlex.split(command)[3:], f"runs={tmp_path}/alone")
     requeue_soon(process)
     output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    assert (process.returncode, errors) == (0, "")
     assert "1 of 1 runs done, 0 running, 0 failed" in output
     [record] = records(tmp_path / "runs")
     [resumption] = record["provenance"]["resumed"]
@@ -231,7 +231,7 @@ def test_a_task_that_cannot_start_is_told_with_slurms_reason(tmp_path: Path) -> 
 def test_more_runs_than_an_array_may_have_are_split(tmp_path: Path) -> None:
     process = study(tmp_path, SHORT, "study.quick.seeds=3", "study.quick.values.alphagrad=[1,3,10]")
     output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
+    assert (process.returncode, errors) == (0, "")
     assert "12 of 12 runs done" in output
     arrays = Counter(task.partition("_")[0] for task in tasks(tmp_path))
     assert sorted(arrays.values()) == [2, 10]  # cluster.py: MaxArraySize
@@ -253,7 +253,7 @@ def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     (tmp_path / "fast").touch()
     requeue_soon(process)
     _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    assert (process.returncode, errors) == (0, "")
     resumed = [record["provenance"]["resumed"] for record in records(tmp_path)]
     assert [bool(resumptions) for resumptions in resumed] == [True, True]
 
