@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import torch
+import yaml
 from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
@@ -233,6 +234,15 @@ def resolve_device(device: str) -> torch.device:
 def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments for a group's ``_target_``."""
     return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
+
+
+def override(setting: str, text: str) -> str:
+    """Return Hydra's override that gives a setting a text, whatever the text holds."""
+    if re.fullmatch(r"[\w./-]+", text) and yaml.safe_load(text) == text:
+        return f"{setting}={text}"
+    quoted = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
+    quoted = re.sub(r"(\\*)\$\{", r"\1\1\\${", quoted)
+    return f"{setting}='{quoted}'"
 
 
 # Plain data: OmegaConf would check types by rules of its own, and take no 1e6 for a whole number.

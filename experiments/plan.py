@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import TrainConfig, environment_spec
+from experiments.config import TrainConfig, environment_spec, override
 from experiments.mistakes import ConfigurationError
 from experiments.runs.files import write_text
 from experiments.runs.records import FOLDER, compact, find_records, sealed
@@ -90,7 +90,7 @@ class Plan:
         self.scale = scale
         self.results = results / QUICK if scale == QUICK else results
         check_free(f"study {config.name}: overrides", overrides)
-        self.overrides = [f"runs={runs}", *overrides]
+        self.overrides = [override("runs", runs), *overrides]
         self.tasks = checked_tasks(config, scale)
         self.arms = [arm for task in self.tasks for arm in self._arms(task)]
 

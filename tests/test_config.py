@@ -9,7 +9,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config import TrainConfig
+from experiments.config import TrainConfig, override
 from experiments.mistakes import ConfigurationError, exit_on_mistake
 from experiments.validation import validate, validate_settings
 
@@ -203,3 +203,14 @@ def test_an_environment_of_another_module_is_imported(
     assert composed("environment.id=my_environments:Mine-v0").environment.id.endswith("Mine-v0")
     with pytest.raises(ConfigurationError, match="not a registered Gymnasium environment"):
         composed("environment.id=no_such_module:Mine-v0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["runs", "/tmp/a b", "a'b\"c", "$x;{y}", "ü,=", "a\udcffb", "%x", "a\nb", "a\\", "\\'x"],
+        *["${x}", "\\${x}", "[1]", "a#b", "null", "~/x", "{}()*?", "a\\\\'", ""],
+    ],
+)
+def test_an_override_holds_any_text(text: str) -> None:
+    assert compose("train", [*CARTPOLE, override("runs", text)]).runs == text
