@@ -92,7 +92,7 @@ def test_the_time_left_waits_for_work_and_does_not_jump_when_more_processes_star
     assert pace.left(0.21, 4.0, 121) == pytest.approx(379)
     # No work is done while the next processes start: the estimate grows by little.
     assert pace.left(0.21, 4.0, 124) == pytest.approx(436, abs=1)
-    assert pace.left(4.0, 4.0, 500) == 0
+    assert pace.left(4.0, 4.0, 500) is None
     pace = Pace()
     assert [pace.left(0.1 + done, 4.0, now) for done, now in ((0, 0), (1e-17, 100))] == [None] * 2
 

@@ -55,9 +55,9 @@ class Pace:
             self.start = (now, done) if done > 0 else None
             return None
         seconds, work = now - self.start[0], done - self.start[1]
-        if seconds < self.WARM_UP or work <= self.LEAST * total:
+        if seconds < self.WARM_UP or work <= self.LEAST * total or done >= total:
             return None
-        return seconds * max(total - done, 0.0) / work
+        return seconds * (total - done) / work
 
 
 class Watch(threading.Thread):
