@@ -277,6 +277,8 @@ def wait(tasks: dict[str, Run]) -> None:
         for task, state in queue.look(tasks).items():
             run = tasks[task]
             if has_ended(state) and not run.ended:
+                if state == FORGOTTEN and run.status["status"] == "pending":
+                    state = State("CANCELLED")  # Slurm forgets at once what has never run
                 run.fail(f"its Slurm task {task} is {state.name}; see {run.folder / 'output.txt'}")
             elif state.name == "PENDING" and state.reason not in WAITING:
                 tell_reason(run, f"Slurm's reason: {state.reason}")

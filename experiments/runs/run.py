@@ -107,7 +107,7 @@ class Run:
         return self.read_record(self.folder / "record.json")
 
     def read_record(self, path: Path) -> dict[str, Any] | None:
-        """The record in a file, or None where there is none.
+        """Return the record in a file, or None where there is none.
 
         Raises:
             ConfigurationError: if it is of another schema version, or of another run.
@@ -230,7 +230,11 @@ class Run:
         if record is None:
             return
         kept = self.config.checkpoint.keep
-        if self.status.get("status") == record["status"] and (kept or not self.checkpoints.paths()):
+        try:
+            reported = self.status.get("status")
+        except ConfigurationError:  # which a new status mends
+            reported = None
+        if reported == record["status"] and (kept or not self.checkpoints.paths()):
             return
         with suppress(RunBusyError), self.lock():
             self.report(record["status"], record["steps"], record["reason"])
@@ -310,12 +314,12 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance() -> dict[str, Any]:
-    """What a result may depend on beside its configuration: code, versions, hardware."""
+    """Return what a result may depend on beside its configuration: code, versions, hardware."""
     return {
         "git": _git(),
         "versions": {"python": platform.python_version()}
@@ -339,7 +343,7 @@ def third_party(config: TrainConfig) -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
-    """The commit of the code, and whether what determines a result differs from it."""
+    """Return the commit of the code, and whether what determines a result differs from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
@@ -355,7 +359,7 @@ def _git() -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    """The CPU's model and its vector extensions, on which rounding depends."""
+    """Return the CPU's model and its vector extensions, on which rounding depends."""
     fields: dict[str, str] = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
