@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import torch
+import yaml
+from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
@@ -60,15 +62,26 @@ def check_device(device: str) -> str:
     return device
 
 
+def environment_spec(environment_id: str) -> EnvSpec:
+    """Return Gymnasium's entry of an id (or ``module:id``), after the import of its module.
+
+    Raises:
+        gymnasium.error.Error: if there is none.
+        Exception: whatever a user's module raises.
+    """
+    module, _, registered = environment_id.rpartition(":")
+    if module:  # as gym.make does
+        importlib.import_module(module)
+    return gym.spec(registered)
+
+
 def check_environment_id(environment_id: str) -> str:
     """Accept every id that Gymnasium has registered (or ``module:id``)."""
-    module, _, registered = environment_id.rpartition(":")
     try:
-        if module:  # as gym.make does
-            importlib.import_module(module)
-        gym.spec(registered)
+        environment_spec(environment_id)
     except Exception as error:  # whatever a user's module raises
         if not isinstance(error, (gym.error.Error, ImportError)):
+            module = environment_id.rpartition(":")[0]
             raise ValueError(f"{module} raises {type(error).__name__}: {error}") from error
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (
@@ -221,6 +234,15 @@ def resolve_device(device: str) -> torch.device:
 def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments for a group's ``_target_``."""
     return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
+
+
+def override(setting: str, text: str) -> str:
+    """Return Hydra's override that gives a setting a text, whatever the text holds."""
+    if re.fullmatch(r"[\w./-]+", text) and yaml.safe_load(text) == text:
+        return f"{setting}={text}"
+    quoted = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + ("\\'" if match[2] else ""), text)
+    quoted = re.sub(r"(\\*)\$\{", r"\1\1\\${", quoted)
+    return f"{setting}='{quoted}'"
 
 
 # Plain data: OmegaConf would check types by rules of its own, and take no 1e6 for a whole number.

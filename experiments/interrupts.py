@@ -16,7 +16,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user, or the system, wants this process to end. An environment may raise its base."""
+    """The user, or the system, wants this process to end. An environment may raise its base.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int | None = None) -> None:
+        super().__init__()
+        self.number = number
 
 
 def install() -> None:
@@ -64,4 +72,4 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     ignore_interruptions()
-    raise Interrupted(signal.Signals(number).name)
+    raise Interrupted(number)

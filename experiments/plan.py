@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import TrainConfig
+from experiments.config import TrainConfig, environment_spec, override
 from experiments.mistakes import ConfigurationError
 from experiments.runs.files import write_text
 from experiments.runs.records import FOLDER, compact, find_records, sealed
@@ -91,7 +90,7 @@ class Plan:
         self.scale = scale
         self.results = results / QUICK if scale == QUICK else results
         check_free(f"study {config.name}: overrides", overrides)
-        self.overrides = [f"runs={runs}", *overrides]
+        self.overrides = [override("runs", runs), *overrides]
         self.tasks = checked_tasks(config, scale)
         self.arms = [arm for task in self.tasks for arm in self._arms(task)]
 
@@ -175,7 +174,7 @@ class Plan:
             "environment": environment,
             "total_steps": config.total_steps,
             "seeds": {"tune": seeds.tune, "confirm": seeds.confirm},
-            "reward_threshold": gym.spec(environment).reward_threshold,
+            "reward_threshold": environment_spec(environment).reward_threshold,
         }
 
     def _seeds(self, task: TaskConfig) -> SeedsConfig:

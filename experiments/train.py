@@ -138,9 +138,9 @@ def execute(run: Run, bar: bool = False, task: bool = False) -> str:
     except Interrupted as interruption:
         if run.record is not None:
             run.settle()
-        elif status := run.status:
+        elif run.status.get("status") in ("running", "pending"):
             left = "pending" if isinstance(interruption, Preempted) else "interrupted"
-            run.report(left, status["step"])
+            run.report(left, run.status["step"])
         raise
     except BaseException as error:  # an environment may raise anything, or exit
         reason = one_line(f"{type(error).__name__}: {error}").rstrip(": ")

@@ -1,14 +1,17 @@
 """The configuration: what is refused, in which words, and what makes two runs the same run."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from experiments.config import TrainConfig
+from experiments.config import TrainConfig, override
 from experiments.mistakes import ConfigurationError, exit_on_mistake
-from experiments.validation import validate
+from experiments.validation import validate, validate_settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARTPOLE = ["environment.id=CartPole-v1", "optimizer=adam"]
@@ -48,6 +51,17 @@ def composed(*overrides: str) -> TrainConfig:
         ("total_steps=0", ["total_steps", "0", "greater than or equal to 1"]),
         ("device=tpu", ["device", "'tpu'", "auto, cpu, cuda"]),
         ("evaluation.points=-1", ["evaluation.points", "-1"]),
+        ("total_steps=1.5", ["total_steps", "1.5", "valid integer"]),
+        ("total_steps=true", ["total_steps", "True", "a number"]),
+        ("algorithm.gamma=true", ["algorithm.gamma", "True", "a number"]),
+        ("algorithm.learning_rate=1e309", ["algorithm.learning_rate", "inf", "finite"]),
+        ("+algorithm.seed=3", ["algorithm.seed", "it is seed"]),
+        ("environment.id=null", ["environment.id", "None", "valid string"]),
+        ("optimizer._target_=math.sqrt", ["optimizer._target_", "subclass of Optimizer"]),
+        (
+            "algorithm._target_=torch.optim.Adam",
+            ["algorithm._target_", "subclass of BaseAlgorithm"],
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -60,6 +74,42 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     assert output.count("\n") == 1
     for word in words:
         assert word in output
+
+
+@pytest.mark.parametrize("name", ["LBFGS", "SparseAdam"])
+def test_an_optimizer_that_cannot_make_a_step_is_refused(name: str) -> None:
+    overrides = [f"optimizer._target_=torch.optim.{name}", "~optimizer.eps"]
+    overrides += ["~optimizer.betas", "~optimizer.weight_decay"]
+    with pytest.raises(ConfigurationError, match=rf"optimizer \({name}"):
+        composed(*CARTPOLE, *overrides)
+
+
+@pytest.mark.parametrize("setting", ["optimizer.name", "algorithm.name", "protocol"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["a/b", "..", "../x", "_a", "a_", "a$b", "<b>", "=1+1", "-a", "a b", "a,b", "a|b", "a`b"],
+        *["a\x1b[2J", "a\udcff", "ä", "a\n", "nan", "null", "1", "", "a" * 81],
+    ],
+)
+def test_a_name_is_a_name(setting: str, name: str) -> None:
+    config = compose("train", CARTPOLE)
+    OmegaConf.update(config, setting, name)
+    with pytest.raises(ConfigurationError, match=f"{setting} = .*should be a name") as raised:
+        validate(config)
+    assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["sign_sgd", "adam-lr2.5e-05", "alphagrad-alpha1e+300", "a"])
+def test_what_our_own_names_are_like_is_accepted(name: str) -> None:
+    assert composed(*CARTPOLE, f"optimizer.name={name}").optimizer["name"] == name
+
+
+def test_a_whole_number_may_be_written_as_a_power_of_ten() -> None:
+    dqn = ["protocol=dqn_cleanrl", "optimizer=adam"]
+    config = composed(*dqn, "total_steps=5e5", "algorithm.buffer_size=1e4", "seed=1e0")
+    assert (config.total_steps, config.algorithm["buffer_size"], config.seed) == (500000, 10000, 1)
+    assert config.identity() == composed(*dqn, "seed=1").identity()
 
 
 @pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf", "large"])
@@ -79,6 +129,9 @@ def test_every_optimizer_composes_with_every_protocol(protocol: str, optimizer: 
     config = composed(f"protocol={protocol}", f"optimizer={optimizer}")
     assert config.protocol == protocol
     assert config.optimizer["name"].startswith(optimizer)
+    again = validate_settings(yaml.safe_load(yaml.safe_dump(asdict(config))))
+    assert again == config
+    assert again.identity() == config.identity()
 
 
 @pytest.mark.parametrize(
@@ -150,3 +203,14 @@ def test_an_environment_of_another_module_is_imported(
     assert composed("environment.id=my_environments:Mine-v0").environment.id.endswith("Mine-v0")
     with pytest.raises(ConfigurationError, match="not a registered Gymnasium environment"):
         composed("environment.id=no_such_module:Mine-v0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["runs", "/tmp/a b", "a'b\"c", "$x;{y}", "ü,=", "a\udcffb", "%x", "a\nb", "a\\", "\\'x"],
+        *["${x}", "\\${x}", "[1]", "a#b", "null", "~/x", "{}()*?", "a\\\\'", ""],
+    ],
+)
+def test_an_override_holds_any_text(text: str) -> None:
+    assert compose("train", [*CARTPOLE, override("runs", text)]).runs == text

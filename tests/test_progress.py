@@ -35,6 +35,15 @@ def test_work_counts_from_the_resumption_and_a_failed_run_has_none_left(tmp_path
     assert watch.look() == ("dqn: 3 of 6 runs done, 1 running, 1 failed", 1.25, 3.0)
 
 
+def test_a_run_that_is_requeued_keeps_what_it_has_done(tmp_path: Path) -> None:
+    members = jobs(tmp_path, 2)
+    watch = Watch("dqn", 2, members)
+    at(members[0].run, "running", 10)
+    watch.look()
+    at(members[0].run, "running", 260, first_step=250)
+    assert watch.look()[1:] == (0.26, 2.0)
+
+
 def test_what_was_left_from_before_does_not_count(tmp_path: Path) -> None:
     members = jobs(tmp_path, 2)
     at(members[0].run, "running", 500)
@@ -83,7 +92,9 @@ def test_the_time_left_waits_for_work_and_does_not_jump_when_more_processes_star
     assert pace.left(0.21, 4.0, 121) == pytest.approx(379)
     # No work is done while the next processes start: the estimate grows by little.
     assert pace.left(0.21, 4.0, 124) == pytest.approx(436, abs=1)
-    assert pace.left(4.0, 4.0, 500) == 0
+    assert pace.left(4.0, 4.0, 500) is None
+    pace = Pace()
+    assert [pace.left(0.1 + done, 4.0, now) for done, now in ((0, 0), (1e-17, 100))] == [None] * 2
 
 
 def test_the_time_left_in_words() -> None:

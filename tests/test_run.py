@@ -110,6 +110,9 @@ def test_what_finds_a_record_finishes_the_end(tmp_path: Path) -> None:
     assert (run.status["status"], run.status["step"]) == ("completed", 1000)
     assert not (run.folder / "checkpoints").exists()
     assert not run.prepare("running")
+    (run.folder / "status.json").write_text("[")
+    run.settle()
+    assert run.status["status"] == "completed"
 
 
 def test_a_prepared_run_is_reported_where_its_checkpoint_is(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class Mine(CartPoleEnv):
             exec(self.then)
         return super().step(action)
 
+gym.registry.pop("Mine-v0", None)
 gym.register("Mine-v0", Mine, max_episode_steps=500)
 """
 
@@ -302,14 +303,24 @@ def test_a_copy_of_the_process_that_an_environment_makes_does_not_train(
     assert os.waitstatus_to_exitcode(os.waitpid(int(copy), 0)[1]) == 1
 
 
-def test_a_program_that_is_interrupted_while_it_starts_ends_with_one_line(tmp_path: Path) -> None:
-    # Python prints what it imports: the signal comes while torch is being imported.
-    process = start_module("experiments.train", *DQN, folder=tmp_path, PYTHONVERBOSE="1")
+@pytest.mark.parametrize(
+    ("module", "library", "number"),
+    [
+        ("experiments.train", "torch", signal.SIGTERM),
+        ("experiments.study", "torch", signal.SIGHUP),
+        ("scripts.figures", "matplotlib", signal.SIGINT),
+    ],
+)
+def test_a_program_that_is_interrupted_while_it_starts_ends_with_one_line(
+    module: str, library: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    # Python prints what it imports: the signal comes while a library is being imported.
+    process = start_module(module, "study=dqn", folder=tmp_path, PYTHONVERBOSE="1")
     assert process.stderr is not None
     for line in process.stderr:
-        if "import 'torch" in line:
+        if f"import '{library}" in line:
             break
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == 130
     assert "\ninterrupted\n" in f"\n{errors}"

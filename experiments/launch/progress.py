@@ -37,6 +37,8 @@ class Pace:
 
     WARM_UP = 15.0
     """Seconds before a pace means anything."""
+    LEAST = 1e-4
+    """Share of all work before a pace means anything."""
 
     def __init__(self) -> None:
         self.start: tuple[float, float] | None = None
@@ -45,7 +47,7 @@ class Pace:
         """Return the seconds left, if it can be said.
 
         Args:
-            done: work done so far, in any unit; it never gets less.
+            done: work done so far, in any unit.
             total: work in all.
             now: the time in seconds.
         """
@@ -53,9 +55,9 @@ class Pace:
             self.start = (now, done) if done > 0 else None
             return None
         seconds, work = now - self.start[0], done - self.start[1]
-        if seconds < self.WARM_UP or work <= 0:
+        if seconds < self.WARM_UP or work <= self.LEAST * total or done >= total:
             return None
-        return seconds * max(total - done, 0.0) / work
+        return seconds * (total - done) / work
 
 
 class Watch(threading.Thread):
@@ -82,6 +84,7 @@ class Watch(threading.Thread):
         self.finished = threading.Event()
         self.began = datetime.now(UTC).replace(microsecond=0)
         self.pace = Pace()
+        self.earlier: dict[int, float] = {}  # what runs had done before, by their place
 
     def run(self) -> None:
         """Look at the runs' folders once a second until the watch is left."""
@@ -116,17 +119,19 @@ class Watch(threading.Thread):
         counts: Counter[str] = Counter()
         reasons = set()
         done = total = 0.0
-        for member in self.members:
+        for place, member in enumerate(self.members):
             status = self._status(member.run)
-            fraction = earlier = 0.0
+            fraction = 0.0
             if status is not None:
                 fraction = status.step / status.total_steps
-                earlier = status.first_step / status.total_steps
+                self.earlier.setdefault(place, status.first_step / status.total_steps)
+            earlier = self.earlier.get(place, 0.0)
             if id(member) not in unpublished:
                 done, total = done + 1 - earlier, total + 1 - earlier
                 continue
-            done += fraction - earlier
-            total += (fraction if status and status.state == "failed" else 1.0) - earlier
+            done += max(fraction - earlier, 0.0)
+            failed = status is not None and status.state == "failed"
+            total += max((fraction if failed else 1.0) - earlier, 0.0)
             if status is not None:
                 counts[status.state] += 1
                 if status.state == "pending" and status.reason:

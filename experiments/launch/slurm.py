@@ -7,6 +7,7 @@ near its time limit, saves a checkpoint and is requeued (experiments/runs/checkp
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from experiments.config import Count, Index, Positive
+from experiments.interrupts import Interrupted
 from experiments.launch.launchers import command
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs.files import read_json, write_json
@@ -144,6 +146,10 @@ class Slurm:
                         run.report("pending", run.status["step"])
                 self.submit([run for run in runs if run not in tasks.values()], workers, tasks)
             wait(tasks)
+        except Interrupted as interruption:
+            if interruption.number == signal.SIGHUP:  # the terminal is lost: they go on
+                tasks.clear()
+            raise
         finally:
             if tasks:
                 cancel(tasks)
@@ -271,6 +277,8 @@ def wait(tasks: dict[str, Run]) -> None:
         for task, state in queue.look(tasks).items():
             run = tasks[task]
             if has_ended(state) and not run.ended:
+                if state == FORGOTTEN and run.status["status"] == "pending":
+                    state = State("CANCELLED")  # Slurm forgets at once what has never run
                 run.fail(f"its Slurm task {task} is {state.name}; see {run.folder / 'output.txt'}")
             elif state.name == "PENDING" and state.reason not in WAITING:
                 tell_reason(run, f"Slurm's reason: {state.reason}")

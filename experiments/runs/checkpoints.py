@@ -65,7 +65,7 @@ class CheckpointFolder:
         before = next((path for path in self.paths() if _step(path) < step), None)
         for path in self.paths():
             if path not in (saved, before):
-                path.unlink()
+                _remove(path)
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest whole checkpoint; pass over each that is not, with a line on it."""
@@ -86,10 +86,14 @@ class CheckpointFolder:
     def delete(self) -> None:
         """Remove the checkpoints, and the folder if nothing else is in it."""
         for path in [*self.paths(), self.folder / ".writing"]:
-            with suppress(IsADirectoryError):
-                path.unlink(missing_ok=True)
+            _remove(path)
         with suppress(OSError):
             self.folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it costs space, but no run
+        path.unlink()
 
 
 def _step(path: Path) -> int:

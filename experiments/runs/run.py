@@ -29,13 +29,12 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from alphagrad import kernel
-from experiments.config import LABELS, Count, TrainConfig
+from experiments.config import LABELS, Count, TrainConfig, environment_spec
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs.checkpoints import CheckpointFolder
 from experiments.runs.files import read_json, read_yaml, write_bytes, write_json, write_yaml
@@ -108,7 +107,7 @@ class Run:
         return self.read_record(self.folder / "record.json")
 
     def read_record(self, path: Path) -> dict[str, Any] | None:
-        """The record in a file, or None where there is none.
+        """Return the record in a file, or None where there is none.
 
         Raises:
             ConfigurationError: if it is of another schema version, or of another run.
@@ -231,7 +230,11 @@ class Run:
         if record is None:
             return
         kept = self.config.checkpoint.keep
-        if self.status.get("status") == record["status"] and (kept or not self.checkpoints.paths()):
+        try:
+            reported = self.status.get("status")
+        except ConfigurationError:  # which a new status mends
+            reported = None
+        if reported == record["status"] and (kept or not self.checkpoints.paths()):
             return
         with suppress(RunBusyError), self.lock():
             self.report(record["status"], record["steps"], record["reason"])
@@ -311,12 +314,12 @@ def read_config(folder: Path) -> TrainConfig:
 
 
 def now() -> str:
-    """The time in UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance() -> dict[str, Any]:
-    """What a result may depend on beside its configuration: code, versions, hardware."""
+    """Return what a result may depend on beside its configuration: code, versions, hardware."""
     return {
         "git": _git(),
         "versions": {"python": platform.python_version()}
@@ -330,7 +333,7 @@ def provenance() -> dict[str, Any]:
 
 def third_party(config: TrainConfig) -> dict[str, str]:
     """Return the versions of the distributions that the run's own classes come from."""
-    entry_point = gym.spec(config.environment.id.rpartition(":")[2]).entry_point
+    entry_point = environment_spec(config.environment.id).entry_point
     paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
     paths += [entry_point] if isinstance(entry_point, str) else []
     modules = {path.partition(":")[0].partition(".")[0] for path in paths}
@@ -340,7 +343,7 @@ def third_party(config: TrainConfig) -> dict[str, str]:
 
 
 def _git() -> dict[str, Any]:
-    """The commit of the code, and whether what determines a result differs from it."""
+    """Return the commit of the code, and whether what determines a result differs from it."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
@@ -356,7 +359,7 @@ def _git() -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    """The CPU's model and its vector extensions, on which rounding depends."""
+    """Return the CPU's model and its vector extensions, on which rounding depends."""
     fields: dict[str, str] = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -16,6 +16,8 @@ import wandb
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
+from experiments.mistakes import exit_on_mistake
+
 STEP = "global_step"
 SCORE = wr.SummaryMetric("final_score")
 ARM = "config.arm"
@@ -137,4 +139,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with exit_on_mistake():
+        sys.exit(main(sys.argv[1:]))

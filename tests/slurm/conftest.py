@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from cluster import PACKAGES, cluster, missing_programs
 
+os.environ["WANDB_MODE"] = "disabled"  # it adds a second to each run
+
 
 @pytest.fixture(scope="session", autouse=True)
 def slurm_folder() -> Iterator[Path]:
