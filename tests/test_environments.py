@@ -8,7 +8,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from experiments.agents.dqn import CleanRLDQN
+from experiments.agents import cleanrl
 from experiments.config import EnvironmentConfig
 from experiments.environments import make, make_evaluation, make_vector
 
@@ -126,7 +126,7 @@ def test_a_plain_environment_keeps_its_truncation() -> None:
 
 def test_a_reset_becomes_a_transition_of_the_replay_buffer() -> None:
     config = EnvironmentConfig(id="CartPole-v1", reset_transitions=True)
-    model = CleanRLDQN("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
+    model = cleanrl.DQN("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
     model.learn(200)
     buffer = model.replay_buffer
     assert buffer is not None

@@ -124,7 +124,7 @@ def decode(data: Any, current: Any = None) -> Any:
             generator.bit_generator.state = state
             return generator
         case {"random_state": state}:
-            legacy = np.random.RandomState()  # noqa: NPY002
+            legacy = np.random.RandomState()
             legacy.set_state(decode(state))
             return legacy
         case {"random": state}:
@@ -395,7 +395,9 @@ def _layers(environment: Environment) -> list[Environment]:
 
 def _split(owner: Environment) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the spaces among the attributes of a layer, its class's included, and the others."""
-    of_classes = {name: value for cls in reversed(type(owner).__mro__) for name, value in vars(cls).items()}
+    of_classes = {
+        name: value for cls in reversed(type(owner).__mro__) for name, value in vars(cls).items()
+    }
     spaces = {
         name: value
         for name, value in (of_classes | vars(owner)).items()
