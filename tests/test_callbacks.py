@@ -209,7 +209,7 @@ def test_what_an_environment_returns_is_its_own_fault(
     kwargs = {"what": what, "at": at, "value": value}
     config = EnvironmentConfig(id="Faulty-v0", kwargs=kwargs)
     model = algorithm("MlpPolicy", make_vector(config, 0.99), seed=0, device="cpu")
-    message = f"Faulty-v0 returned a {what} that is not finite at step {at}"
+    message = f"Faulty-v0 returned {what}s that are not finite at step {at}"
     with pytest.raises(EnvironmentFaultError, match=message):
         model.learn(100, callback=DivergenceGuard("Faulty-v0"))
 
@@ -237,7 +237,7 @@ def test_an_evaluation_tells_whose_fault_it_is(what: str) -> None:
 
     sound = EnvironmentConfig(id="Faulty-v0", kwargs={"what": what, "at": -1})
     model = A2C("MlpPolicy", make_vector(sound, 0.99), seed=0, device="cpu")
-    message = f"Faulty-v0 in an evaluation returned a {what} that is not finite at step 20"
+    message = f"Faulty-v0 in an evaluation returned {what}s that are not finite at step 20"
     with pytest.raises(EnvironmentFaultError, match=message):
         model.learn(20, callback=evaluation())
     with torch.no_grad():
