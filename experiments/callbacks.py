@@ -55,7 +55,7 @@ def check_finite(environment: str, step: int, **returned: Any) -> None:
         for part in map(np.asarray, parts):
             if part.dtype.kind == "f" and not np.isfinite(part).all():
                 raise EnvironmentFaultError(
-                    f"{environment} returned a {name} that is not finite at step {step}"
+                    f"{environment} returned {name} that are not finite at step {step}"
                 )
 
 
@@ -192,10 +192,10 @@ class Evaluation(Resumable):
         """Tell the environment's fault from the policy's; the arguments are `evaluate_policy`'s."""
         observation = step["observations"]
         name = f"{self.name} in an evaluation"
-        check_finite(name, self.num_timesteps, observation=observation)
+        check_finite(name, self.num_timesteps, observations=observation)
         if not np.isfinite(step["actions"]).all():
             raise DivergedError(f"evaluated actions are not finite at step {self.num_timesteps}")
-        check_finite(name, self.num_timesteps, reward=step["rewards"])
+        check_finite(name, self.num_timesteps, rewards=step["rewards"])
 
     def result(self) -> dict[str, Any]:
         """Return the field ``evaluation`` of a record."""
@@ -276,16 +276,18 @@ class DivergenceGuard(Resumable):
         self.next_check = 0
 
     def _on_training_start(self) -> None:
-        check_finite(self.environment, self.num_timesteps, observation=self.model._last_obs)
+        check_finite(self.environment, self.num_timesteps, observations=self.model._last_obs)
 
     def _on_step(self) -> bool:
         if not np.isfinite(self.locals["actions"]).all():
             raise DivergedError(f"actions are not finite at step {self.num_timesteps}")
         rewards, observation = self.locals["rewards"], self.locals["new_obs"]
-        check_finite(self.environment, self.num_timesteps, reward=rewards, observation=observation)
+        check_finite(
+            self.environment, self.num_timesteps, rewards=rewards, observations=observation
+        )
         for index in np.flatnonzero(self.locals["dones"]):  # whose last observation is elsewhere
             last = self.locals["infos"][index]["terminal_observation"]
-            check_finite(self.environment, self.num_timesteps, observation=last)
+            check_finite(self.environment, self.num_timesteps, observations=last)
         return True
 
     def _on_rollout_start(self) -> None:

@@ -1,16 +1,17 @@
 """The return curve, evaluation and the divergence guard on models that really train."""
 
-from datetime import UTC, datetime, timedelta
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stable_baselines3 import A2C, DQN
+from stable_baselines3 import A2C, DQN, TD3
 from support.runs import make_run
 
 from alphagrad.sb3 import UpdateDiagnostics, policy_kwargs
@@ -18,6 +19,7 @@ from experiments.callbacks import (
     Diagnostics,
     DivergedError,
     DivergenceGuard,
+    EnvironmentFaultError,
     EpisodeCurve,
     Evaluation,
     Heartbeat,
@@ -69,7 +71,14 @@ def test_the_final_score_is_the_mean_of_the_last_100_episodes() -> None:
 def test_evaluation_is_evenly_spaced_and_does_not_change_the_training() -> None:
     def train(points: int) -> tuple[Any, Evaluation]:
         model = DQN("MlpPolicy", make_vector(CARTPOLE, 0.99), learning_starts=50, seed=1)
-        evaluation = Evaluation(make_vector(CARTPOLE, 0.99), points, 2, 400, seed=1)
+        evaluation = Evaluation(
+            make_vector(CARTPOLE, 0.99),
+            "CartPole-v1",
+            points=points,
+            episodes=2,
+            total_steps=400,
+            seed=1,
+        )
         model.learn(400, callback=evaluation)
         return model, evaluation
 
@@ -84,7 +93,9 @@ def test_evaluation_is_evenly_spaced_and_does_not_change_the_training() -> None:
 
 def test_the_last_evaluation_is_at_the_end_of_a_shorter_run() -> None:
     model = A2C("MlpPolicy", make_vector(CARTPOLE, 0.99), n_steps=5)
-    evaluation = Evaluation(make_vector(CARTPOLE, 0.99), 2, 1, 103, seed=0)
+    evaluation = Evaluation(
+        make_vector(CARTPOLE, 0.99), "CartPole-v1", points=2, episodes=1, total_steps=103, seed=0
+    )
     model.learn(100, callback=evaluation)
     assert evaluation.result()["step"] == [55, 100]
 
@@ -126,11 +137,11 @@ def test_the_guard_names_a_parameter_that_is_not_finite(value: float) -> None:
     with torch.no_grad():
         model.policy.value_net.bias.fill_(value)
     with pytest.raises(DivergedError, match=r"value_net\.bias is not finite at step 0"):
-        model.learn(100, callback=DivergenceGuard())
+        model.learn(100, callback=DivergenceGuard("CartPole-v1"))
 
 
 def test_the_guard_names_a_loss_and_keeps_the_last_good_metrics() -> None:
-    guard = DivergenceGuard()
+    guard = DivergenceGuard("CartPole-v1")
     losses = iter([0.5, 0.25, float("nan")])
 
     def train(self: DQN, gradient_steps: int, batch_size: int = 100) -> None:
@@ -144,14 +155,98 @@ def test_the_guard_names_a_loss_and_keeps_the_last_good_metrics() -> None:
     assert guard.metrics["train/loss"] == 0.25
 
 
-@pytest.mark.parametrize("name", ["actions", "rewards"])
-def test_the_guard_sees_an_action_or_a_reward_that_is_not_finite(name: str) -> None:
-    guard = DivergenceGuard()
-    guard.locals = {"actions": np.zeros((1, 2)), "rewards": np.zeros(1)}
-    guard.locals[name][0] = np.nan
+class Faulty(gym.Env[Any, Any]):
+    """Episodes of ten steps, and something that is not finite in one of them.
+
+    Args:
+        what: ``observation`` or ``reward``.
+        at: the step; 0 is the first reset, a multiple of ten an episode's end.
+        value: what is returned.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, what: str, at: int, value: float = np.nan) -> None:
+        self.what, self.at, self.value, self.count = what, at, value, 0
+
+    def observation(self) -> np.ndarray:
+        fault = self.what == "observation" and self.count == self.at
+        return np.array([self.value if fault else 0.5, 0.0])
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=kwargs.get("seed"))
+        observation = self.observation() if self.count == 0 else np.zeros(2)
+        return observation, {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        fault = self.what == "reward" and self.count == self.at
+        reward = self.value if fault else 1.0
+        return self.observation(), reward, self.count % 10 == 0, False, {}
+
+
+gym.register("Faulty-v0", Faulty)
+
+
+@pytest.mark.parametrize("algorithm", [A2C, TD3])
+@pytest.mark.parametrize(
+    ("what", "at", "value"),
+    [
+        ("observation", 0, np.nan),
+        ("observation", 15, np.nan),
+        ("observation", 20, np.inf),  # replaced by the next episode's first
+        ("observation", 15, 1e39),  # finite, but not in the space's float32
+        ("reward", 15, np.nan),
+        ("reward", 20, -np.inf),
+        ("reward", 15, 1e39),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_what_an_environment_returns_is_its_own_fault(
+    algorithm: type[A2C | TD3], what: str, at: int, value: float
+) -> None:
+    kwargs = {"what": what, "at": at, "value": value}
+    config = EnvironmentConfig(id="Faulty-v0", kwargs=kwargs)
+    model = algorithm("MlpPolicy", make_vector(config, 0.99), seed=0, device="cpu")
+    message = f"Faulty-v0 returned {what}s that are not finite at step {at}"
+    with pytest.raises(EnvironmentFaultError, match=message):
+        model.learn(100, callback=DivergenceGuard("Faulty-v0"))
+
+
+def test_an_action_is_the_policys_even_where_the_environment_passes_it_on() -> None:
+    guard = DivergenceGuard("Faulty-v0")
+    guard.locals = {
+        "actions": np.array([[np.nan]]),
+        "rewards": np.array([np.nan]),
+        "new_obs": np.array([[np.nan]]),
+        "dones": np.array([False]),
+        "infos": [{}],
+    }
     guard.model = SimpleNamespace(num_timesteps=7)  # type: ignore[assignment]
-    with pytest.raises(DivergedError, match=f"{name} are not finite"):
-        guard._on_step()
+    with pytest.raises(DivergedError, match="actions are not finite at step 7"):
+        guard.on_step()
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_an_evaluation_tells_whose_fault_it_is(what: str) -> None:
+    def evaluation() -> Evaluation:
+        config = EnvironmentConfig(id="Faulty-v0", kwargs={"what": what, "at": 5})
+        vector = make_vector(config, 0.99)
+        return Evaluation(vector, "Faulty-v0", points=1, episodes=1, total_steps=20, seed=0)
+
+    sound = EnvironmentConfig(id="Faulty-v0", kwargs={"what": what, "at": -1})
+    model = A2C("MlpPolicy", make_vector(sound, 0.99), seed=0, device="cpu")
+    message = f"Faulty-v0 in an evaluation returned {what}s that are not finite at step 20"
+    with pytest.raises(EnvironmentFaultError, match=message):
+        model.learn(20, callback=evaluation())
+    with torch.no_grad():
+        model.policy.action_net.bias.fill_(math.nan)
+    found = evaluation()
+    found.init_callback(model)
+    found.num_timesteps = 20
+    with pytest.raises(DivergedError, match="evaluated actions are not finite at step 20"):
+        found.on_rollout_start()
 
 
 def test_the_rate_leaves_out_what_was_done_before_an_interruption(
@@ -172,10 +267,9 @@ def test_the_rate_leaves_out_what_was_done_before_an_interruption(
     assert (task.completed, task.fields["rate"]) == (410, 5.0)
     assert capsys.readouterr().out == ""
 
-    run.started = (datetime.now(UTC) - timedelta(seconds=60)).isoformat()
     heartbeat.next_report = heartbeat.next_line = 0.0  # a minute later
     model.num_timesteps = 1000
     heartbeat.on_step()
-    line = f"{run.folder.name}: running at 1,000 of 1,000 steps, 10 steps/s, 0:00:00 left\n"
+    line = f"{run.folder.name}: 1,000 of 1,000 steps, 300 steps/s, 0:00:00 left\n"
     assert capsys.readouterr().out == line
     assert heartbeat.next_line > 0.0

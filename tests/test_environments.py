@@ -1,5 +1,7 @@
 """The wrappers around an environment, held against NumPy and raw Gymnasium."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from experiments.agents.dqn import CleanRLDQN
+from experiments.agents import cleanrl
 from experiments.config import EnvironmentConfig
 from experiments.environments import make, make_evaluation, make_vector
 
@@ -126,7 +128,7 @@ def test_a_plain_environment_keeps_its_truncation() -> None:
 
 def test_a_reset_becomes_a_transition_of_the_replay_buffer() -> None:
     config = EnvironmentConfig(id="CartPole-v1", reset_transitions=True)
-    model = CleanRLDQN("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
+    model = cleanrl.DQN("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
     model.learn(200)
     buffer = model.replay_buffer
     assert buffer is not None
@@ -176,3 +178,50 @@ def test_any_registered_environment_can_be_made(environment_id: str) -> None:
     observation, _ = environment.reset(seed=0)
     assert observation.dtype == np.float32
     assert environment.observation_space.dtype == np.float32
+
+
+class Thrifty(gym.Env[np.ndarray, int]):
+    """Hands out one info and one observation, and changes them in place."""
+
+    observation_space = gym.spaces.Box(-100, 100, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.seen, self.info = np.zeros(1, dtype=np.float32), {"constant": 1}
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.seen[:] = 0
+        return self.seen, self.info
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.seen += 1
+        return self.seen, 1.0, False, self.seen[0] == 10, self.info
+
+
+gym.register("Thrifty-v0", Thrifty)
+
+
+def test_an_environment_may_use_its_info_and_its_observation_again() -> None:
+    vector = make_vector(EnvironmentConfig(id="Thrifty-v0"), GAMMA)
+    vector.reset()
+    steps = [vector.step(np.array([0])) for _ in range(35)]
+    infos = [step[3][0] for step in steps]
+    ends = [index for index, info in enumerate(infos) if "episode" in info]
+    assert ends == [9, 19, 29]
+    assert [infos[index]["episode"]["r"] for index in ends] == [10, 10, 10]
+    assert [infos[index]["terminal_observation"][0] for index in ends] == [10, 10, 10]
+    assert [step[0][0, 0] for step in steps[:12]] == [*range(1, 10), 0, 1, 2]
+    assert [info["TimeLimit.truncated"] for info in infos] == [i in ends for i in range(35)]
+    assert all("terminal_observation" not in infos[i] for i in range(35) if i not in ends)
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "limit"), [("CliffWalking-v1", 7), ("CartPole-v1", 500)]
+)
+def test_a_time_limit_is_set_where_there_is_none(environment_id: str, limit: int) -> None:
+    environment = make(EnvironmentConfig(id=environment_id), GAMMA, episode_steps=7)
+    assert environment.spec is not None
+    assert environment.spec.max_episode_steps == limit
+    environment.reset(seed=0)
+    if limit == 7:
+        assert [environment.step(0)[3] for _ in range(7)] == [*[False] * 6, True]

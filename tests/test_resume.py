@@ -1,5 +1,6 @@
 """A run that is killed goes on by itself, and ends with the same bits as one that was not."""
 
+import csv
 import json
 import random
 import signal
@@ -71,18 +72,30 @@ def test_a_killed_run_ends_with_the_same_bits(protocol: str, tmp_path: Path) -> 
     assert all(resumption["same_episodes"] for resumption in resumed)
     assert record == expected
     assert_same_bits(without_times(training), without_times(expected_training))
+    assert progress(killed) == progress(undisturbed)
+
+
+def progress(folder: Path) -> list[dict[str, float]]:
+    """All rows of a run's progress, by step, without what times them and what is empty."""
+    timed = ("time/fps", "time/time_elapsed")
+    rows = [
+        {name: float(value) for name, value in row.items() if value and name not in timed}
+        for path in folder.glob("*/progress*.csv")
+        for row in csv.DictReader(path.read_text().splitlines())
+    ]
+    return sorted(rows, key=lambda row: row["time/total_timesteps"])
 
 
 def without_times(training: dict[str, Any]) -> dict[str, Any]:
     """The training without what only times it: starts, and the episodes' durations."""
-    attributes = training["attributes"]["dict"]
+    attributes = training["attributes"]
     del attributes["start_time"], attributes["_num_timesteps_at_start"]
     for info in attributes["ep_info_buffer"]["deque"]:
         del info["dict"]["t"]
     for layers in training["environments"]:
         for layer in layers:
             for name in ("t_start", "episode_times"):
-                layer["attributes"]["dict"].pop(name, None)
+                layer["attributes"].pop(name, None)
     return training
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,7 +19,7 @@ from support.runs import make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.config import TrackingConfig
-from experiments.views.tracking import Trackers
+from experiments.views.tracking import TensorBoard, Trackers, drop_later_rows, last_step
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "deadbeef"
@@ -215,3 +216,62 @@ def test_tracking_is_no_part_of_a_runs_identity(tmp_path: Path) -> None:
     plain = make_run(tmp_path)
     tracked = make_run(tmp_path, tracking=TrackingConfig(tensorboard=True), keep_model=True)
     assert plain.identity == tracked.identity
+
+
+def test_a_wandb_folder_without_a_file_counts_as_nothing_logged(tmp_path: Path) -> None:
+    assert last_step(tmp_path) == -1
+    (tmp_path / "run-0123.wandb").touch()
+    assert last_step(tmp_path) == -1
+
+
+def test_tensorboard_has_each_step_once_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log(first_step: int, steps: range, clock: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: clock)
+        run = make_run(tmp_path, tracking=TrackingConfig(wandb=False, tensorboard=True))
+        run.folder.mkdir(exist_ok=True)
+        run.start()
+        run.first_step = first_step
+        tensorboard = TensorBoard(run)
+        for step in steps:
+            tensorboard.log({"loss": step + first_step / 1000}, step)
+        tensorboard.finish(None)
+
+    log(0, range(1, 60), clock=2e9)
+    log(40, range(41, 80), clock=1e9)  # killed at 60, goes on from 40, and the clock went back
+    log(70, range(71, 90), clock=1e9)
+    assert len(list(tmp_path.glob("tensorboard/*/*/*/*tfevents*"))) == 1
+    shown = events(tmp_path)
+    scalars = shown.Scalars("loss")
+    assert [scalar.step for scalar in scalars] == [*range(1, 90)]
+    firsts = [0] * 40 + [40] * 30 + [70] * 19
+    expected = [step + first / 1000 for step, first in zip(range(1, 90), firsts, strict=True)]
+    assert [scalar.value for scalar in scalars] == pytest.approx(expected)
+    assert scalars[0].wall_time == 2e9
+    assert "_hparams_/session_start_info" in shown.summary_metadata
+
+
+PROGRESS = """time/total_timesteps,train/loss,rollout/ep_rew_mean
+100,,20.5
+200,0.5,21.0
+300,0.25,22.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (PROGRESS, PROGRESS.rpartition("300")[0]),
+        (PROGRESS.rpartition("0.25")[0], PROGRESS.rpartition("300")[0]),  # cut short by a kill
+        (PROGRESS.replace("300,", "\0\0\0"), PROGRESS.rpartition("300")[0]),
+        (PROGRESS.partition("\n")[0] + "\n", PROGRESS.partition("\n")[0] + "\n"),
+        ("", ""),
+        ("anything else", "anything else"),
+    ],
+)
+def test_progress_loses_the_rows_that_come_again(tmp_path: Path, content: str, left: str) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text(content)
+    drop_later_rows(path, 200)
+    assert path.read_text() == left

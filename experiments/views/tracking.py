@@ -138,7 +138,7 @@ def group(run: Run) -> str:
 
 
 def tracked_config(run: Run) -> dict[str, Any]:
-    """Return the whole configuration; as plots need them, the optimizer's settings are plain keys."""
+    """Return the whole configuration; the optimizer's settings are plain keys too, for plots."""
     config = asdict(run.config)
     return config | {
         **arguments(config["optimizer"]),
@@ -273,15 +273,16 @@ def drop_later_rows(path: Path, step: int) -> None:
         path: the file.
         step: environment steps; rows beyond are removed.
     """
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        # A row that a kill has cut short lacks its last columns.
-        rows = [row for row in reader if None not in row.values() and row[PROGRESS_STEP]]
+    content = path.read_text(errors="replace").replace("\0", "")  # a crash may leave anything
+    reader = csv.DictReader(io.StringIO(content, newline=""))
+    names = reader.fieldnames or []
+    if PROGRESS_STEP not in names:
+        return
+    whole = [row for row in reader if None not in row.values()]  # not cut short by a kill
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row for row in rows if float(row[PROGRESS_STEP]) <= step)
+    writer.writerows(row for row in whole if float(row[PROGRESS_STEP] or "inf") <= step)
     write_text(path, text.getvalue())
 
 

@@ -1,4 +1,4 @@
-"""Whether a fast path learns what SB3's own code learns: the same runs with and without it.
+"""Whether the fast algorithms learn what the classes below them learn: the same runs of both.
 
 python -m scripts.benchmark.equivalence dqn_cleanrl [seeds [steps [hydra overrides]]]
 
@@ -13,16 +13,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest import mock
+from dataclasses import replace
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from scipy.stats import ttest_ind  # type: ignore[import-untyped]
 
-from experiments import algorithms
-from experiments.agents.mlp import Mlp
 from experiments.config import TrainConfig
 from experiments.mistakes import exit_on_mistake
 from experiments.runs.files import write_text
@@ -33,18 +30,18 @@ from experiments.validation import validate
 RESULTS = REPOSITORY / "results" / "benchmark" / "equivalence.csv"
 
 
-@contextmanager
-def without_fast_paths() -> Iterator[None]:
-    """Train with SB3's modules, autograd and optimizer loop."""
-    with (
-        mock.patch.object(Mlp, "supports", staticmethod(lambda policy: False)),
-        mock.patch.object(algorithms, "FUSED", ()),
-    ):
-        yield
+def without_fast_layer(config: TrainConfig) -> TrainConfig:
+    """Return the same run with SB3's modules, autograd and optimizer loop."""
+    base = get_class(config.algorithm["_target_"]).__mro__[1]
+    return replace(
+        config,
+        algorithm=config.algorithm | {"_target_": f"{base.__module__}.{base.__qualname__}"},
+        optimizer=config.optimizer | {"fused": False},
+    )
 
 
 def final_score(config: TrainConfig) -> float:
-    """Mean return of the last 100 training episodes of a run."""
+    """Return the mean return of the last 100 training episodes of a run."""
     training = Training(config)
     if diverged := training.learn():
         raise SystemExit(diverged)
@@ -68,8 +65,7 @@ def main() -> None:
         with exit_on_mistake(), initialize_config_dir(configs, version_base="1.3"):
             config = validate(compose("train", ["optimizer=adam", "evaluation.points=0", *common]))
         fast = final_score(config)
-        with without_fast_paths():
-            sb3 = final_score(config)
+        sb3 = final_score(without_fast_layer(config))
         rows.append({"protocol": protocol, "steps": int(steps), "seed": seed})
         rows[-1] |= {"fast": fast, "sb3": sb3}
         print(f"{protocol}, seed {seed}: fast path {fast:.1f}, SB3's {sb3:.1f}", flush=True)

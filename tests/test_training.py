@@ -1,0 +1,144 @@
+"""A training from its configuration to a record's fields: what is refused, told and kept."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+
+from experiments.callbacks import EnvironmentFaultError
+from experiments.mistakes import ConfigurationError
+from experiments.training import Training
+from experiments.validation import validate
+
+DQN = [
+    *["algorithm=dqn_cleanrl", "optimizer=adam", "algorithm.learning_starts=100"],
+    *["environment.id=CartPole-v1", "evaluation.points=0"],
+]
+
+
+@pytest.fixture(scope="module")
+def make_training() -> Iterator[Callable[..., Training]]:
+    configs = Path(__file__).parents[1] / "configs"
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        yield lambda *overrides: Training(validate(compose("train", list(overrides))))
+
+
+def test_what_cannot_go_on_from_a_checkpoint_is_refused(
+    make_training: Callable[..., Training],
+) -> None:
+    overrides = ["algorithm=ppo", "environment.id=Pendulum-v1", "+algorithm.use_sde=true"]
+    message = r"checkpoint\.points = 20: .* use_sde = True .*; checkpoint\.points=0 trains without"
+    with pytest.raises(ConfigurationError, match=message):
+        make_training(*overrides)
+    make_training(*overrides, "checkpoint.points=0")
+
+
+def test_an_evaluation_comes_to_an_end_where_the_environment_has_none(
+    make_training: Callable[..., Training], capsys: pytest.CaptureFixture[str]
+) -> None:
+    walk = [
+        *["algorithm=dqn_cleanrl", "optimizer=adam", "algorithm.learning_starts=100"],
+        *["environment.id=CliffWalking-v1", "evaluation.points=1", "evaluation.episodes=1"],
+    ]
+    training = make_training(*walk, "total_steps=120")
+    expected = "CliffWalking-v1 has no time limit: episodes of evaluations end after 10,000 steps\n"
+    assert capsys.readouterr().err == expected
+    assert training.learn() is None
+    [[value]] = training.outcome()["evaluation"]["returns"]
+    assert -100 * 10_000 <= value <= -1
+
+    make_training(*walk, "total_steps=120", "+environment.kwargs.max_episode_steps=50")
+    assert capsys.readouterr().err == ""
+
+
+class Broken(gym.Env[Any, Any]):
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=kwargs.get("seed"))
+        return np.zeros(2, dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.full(2, np.nan, dtype=np.float32), 1.0, False, False, {}
+
+
+gym.register("Broken-v0", Broken, max_episode_steps=10)
+
+
+def test_an_environments_nan_is_no_divergence_unless_the_parameters_had_one(
+    make_training: Callable[..., Training],
+) -> None:
+    overrides = [*DQN, "environment.id=Broken-v0"]
+    message = "Broken-v0 returned observations that are not finite at step 1"
+    with pytest.raises(EnvironmentFaultError, match=message):
+        make_training(*overrides).learn()
+
+    training = make_training(*overrides)
+    training.observers.guard.next_check = 1_000  # the parameters' turn has not come
+    with torch.no_grad():
+        next(training.model.policy.parameters()).fill_(torch.nan)
+    diverged = training.learn()
+    assert diverged is not None
+    assert "is not finite at step 1 (EnvironmentFaultError)" in diverged
+
+
+class Rows(KVWriter):
+    """Keeps what is logged, without what times it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
+        assert step not in self.rows
+        timed = ("time/fps", "time/time_elapsed")
+        self.rows[step] = {key: value for key, value in key_values.items() if key not in timed}
+
+    def close(self) -> None:
+        pass
+
+
+class StateAt(BaseCallback):
+    def __init__(self, training: Training, step: int) -> None:
+        super().__init__()
+        self.training, self.step, self.content = training, step, io.BytesIO()
+
+    def _on_rollout_start(self) -> None:
+        if not self.content.getvalue() and self.num_timesteps >= self.step:
+            torch.save(self.training.state(), self.content)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_what_was_logged_and_not_yet_written_is_written_after_an_interruption(
+    make_training: Callable[..., Training],
+) -> None:
+    overrides = [*DQN, "total_steps=1200", "evaluation.points=4", "evaluation.episodes=1"]
+
+    def logging() -> tuple[Training, Rows]:
+        training, rows = make_training(*overrides), Rows()
+        training.model.set_logger(Logger(None, [rows]))
+        return training, rows
+
+    undisturbed, expected = logging()
+    state = StateAt(undisturbed, 600)
+    undisturbed.learn(state)
+    state.content.seek(0)
+    resumed, rows = logging()
+    assert resumed.restore(torch.load(state.content, weights_only=True))
+    step = resumed.model.num_timesteps
+    resumed.learn()
+    later = {key: row for key, row in expected.rows.items() if key > step}
+    assert any("evaluation/return_mean" in row for row in later.values())
+    assert rows.rows == later
+    fields = undisturbed.outcome() | {"timing": None}
+    assert resumed.outcome() | {"timing": None} == fields
