@@ -7,8 +7,8 @@ import pytest
 from support.records import make_convergence
 
 from scripts import claims
-from scripts.figures import __main__ as draw
 from scripts.convergence import load_convergence
+from scripts.figures import __main__ as draw
 
 ROOT = Path(__file__).parents[1]
 NAN = float("nan")
