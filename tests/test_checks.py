@@ -163,6 +163,13 @@ def test_a_setting_is_critical_if_few_values_are_good(
     assert found.numbers[0].name.startswith("S: share of the range of α, 1 to 300, ")
 
 
+def test_a_setting_with_which_nothing_was_learned_is_undecided(tmp_path: Path) -> None:
+    write_study(tmp_path, "s", *sweep(5, 9, 8, returns=[50.0, 20.0, 10.0, 10.0]))
+    found = check(tmp_path, Critical(rule="critical", study="s", statement="Choose with care"))
+    assert found.verdict is Verdict.UNDECIDED
+    assert math.isnan(found.numbers[0].value)
+
+
 def test_one_value_has_no_range(tmp_path: Path) -> None:
     write_study(tmp_path, "s", *sweep(20))
     with pytest.raises(ClaimError, match="should be two or more, all above 0"):
@@ -247,11 +254,11 @@ def test_stateless_has_no_bytes(tmp_path: Path, size: int, verdict: str) -> None
 
 @pytest.mark.parametrize("eps", [0.0, 0.5])
 def test_a_bound_without_its_factor_is_that_of_alpha_infinity(eps: float) -> None:
-    given = {"gap": 1.0, "smoothness": 1.0, "lr": 0.1, "steps": 10, "constant": 3.0}
-    bound = gradient_norm_bound(**given, alpha=0.3, eps=2 * eps)
+    given = {"gap": 1.0, "smoothness": 1.0, "lr": 0.1, "constant": 3.0}
+    bound = gradient_norm_bound(**given, steps=10, alpha=0.3, eps=2 * eps)
     record = json.dumps(make_convergence(alpha=0.3, eps=eps, sizes=[2, 3]))
     row = Convergence.model_validate_json(record).series[0]
-    without = gradient_norm_bound(**given, alpha=math.inf, eps=2 * eps)
+    without = gradient_norm_bound(**given, steps=10, alpha=math.inf, eps=2 * eps)
     assert without_factor(bound, row) == pytest.approx(without)
 
 

@@ -7,6 +7,7 @@ a verdict, a run's final score, a setting of an arm, or in `GIVEN`, which says w
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def long_tail() -> bool:
     return (low, high) == ([(9, 10), (38, 50)], [(1, 10), (12, 50)])
 
 
-COUNTED = {
+COUNTED: dict[str, Callable[[], bool]] = {
     "nine of its ten seeds lie between 1,378 and 1,554": lambda: (
         between(1377.5, 1554.5, scores("ppo", "adam")) == (9, 10)
     ),
@@ -135,3 +136,9 @@ def test_verdicts_on_the_papers_claims_are_the_judged_ones() -> None:
     judged = {claim["id"]: claim["verdict"] for claim in claims if claim["source"] == "paper"}
     told = dict(re.findall(r"\[(\w+)\]\(CLAIMS\.md#\w+\)[^|]*\| \*\*([a-z ]+)\*\*", TEXT))
     assert told == judged
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#]+)", TEXT)
+    assert links
+    assert [link for link in links if not (RESULTS / link).exists()] == []

@@ -44,12 +44,16 @@ class Critical(OnEachTask):
             raise ClaimError("subject.values: should be two or more, all above 0, for this rule")
         if side.lacks:
             return lacking(statement, self.RULE, runs_of(side), side.lacks)
-        share = partial(robustness, settings=side.values, untrained=task.extent.untrained)
-        robust = number(
+        name = (
             f"{task.title}: share of the range of {side.symbol}, {side.values[0]:g} to "
-            f"{side.values[-1]:g}, that is nearly as good as the best",
-            interval_estimates(share, *(arm.scores for arm in side.arms)),
+            f"{side.values[-1]:g}, that is nearly as good as the best"
         )
+        untrained = task.extent.untrained
+        if max(float(aggregate_iqm(arm.scores)) for arm in side.arms) > untrained:
+            share = partial(robustness, settings=side.values, untrained=untrained)
+            robust = number(name, interval_estimates(share, *(arm.scores for arm in side.arms)))
+        else:  # nothing was learned, so there is no way from untrained to the best
+            robust = Number(name, float("nan"))
         verdict = below(robust, 0.5)
         numbers = (robust, *scores(side.arms))
         return Check(statement, self.RULE, verdict, numbers, runs_of(side), change(verdict))
