@@ -10,13 +10,16 @@
 #include <limits>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 // Compiled once for each generation of vector instructions; the CPU's own is chosen when loaded.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
+#if !defined(__x86_64__) || !defined(__GLIBC__) || !defined(__GNUC__) || defined(__clang__)
 #define FOR_EVERY_CPU
+#elif __GNUC__ >= 12
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else  // GCC 11 knows these levels, but not how to choose among them
+#define FOR_EVERY_CPU __attribute__((target_clones("avx512f", "fma", "default")))
 #endif
 
 namespace {
@@ -76,12 +79,13 @@ FOR_EVERY_CPU double sum_of_squares(const float* grad, int64_t size) {
   return total;
 }
 
-Scale scale(double norm, double alpha, double eps, bool maximize) {
+Scale scale(double norm, double alpha, double eps) {
   const float power = norm > 1e30 ? 0x1p-64f : norm < 1e-30 ? 0x1p64f : 1.0f;
+  constexpr double LARGEST = std::numeric_limits<float>::max();
   double factor = alpha / (norm + eps) / power;
-  factor = std::min(factor, static_cast<double>(std::numeric_limits<float>::max()));  // NaN stays
+  factor = std::max(std::min(factor, LARGEST), -LARGEST);  // NaN stays
   if (std::isinf(norm)) factor = std::numeric_limits<double>::quiet_NaN();
-  return {power, static_cast<float>(maximize ? -factor : factor)};
+  return {power, static_cast<float>(factor)};
 }
 
 FOR_EVERY_CPU void update(float* __restrict param, const float* __restrict grad, int64_t size,
@@ -106,6 +110,22 @@ FOR_EVERY_CPU void update_with_momentum(float* __restrict param, const float* __
   }
 }
 
+// Whether two tensors share memory, as two views of one parameter do: threads would race.
+bool overlap(int64_t count, const int64_t* sizes, float* const* params, const float* const* grads,
+             float* const* buffers) {
+  std::vector<std::pair<const float*, const float*>> ranges;
+  for (int64_t tensor = 0; tensor < count; ++tensor) {
+    if (sizes[tensor] == 0) continue;
+    ranges.emplace_back(params[tensor], params[tensor] + sizes[tensor]);
+    ranges.emplace_back(grads[tensor], grads[tensor] + sizes[tensor]);
+    if (buffers != nullptr) ranges.emplace_back(buffers[tensor], buffers[tensor] + sizes[tensor]);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (size_t index = 1; index < ranges.size(); ++index)
+    if (ranges[index].first < ranges[index - 1].second) return true;
+  return false;
+}
+
 template <typename Body>
 void for_each(const std::vector<Piece>& pieces, int64_t threads, Body body) {
   std::atomic<size_t> next{0};
@@ -125,19 +145,25 @@ void for_each(const std::vector<Piece>& pieces, int64_t threads, Body body) {
 
 // Arrays have an entry for each of `count` tensors. `buffers` and `added` (what a buffer takes of
 // the new direction) are null without momentum. `kept` is what the decay leaves of a parameter.
-extern "C" void alphagrad_step(int64_t count, const int64_t* sizes, float* const* params,
-                               const float* const* grads, float* const* buffers,
-                               const double* added, double lr, double alpha, double eps,
-                               double momentum, double kept, double coupled_weight_decay,
-                               bool nesterov, bool sqrt_scaling, bool maximize, int64_t threads) {
+// False, and nothing done, if a tensor with elements has no memory. Not built by MSVC, whose linker
+// wants PyInit__kernel; the number in the name changes with the arguments.
+extern "C" bool alphagrad_step_2(int64_t count, const int64_t* sizes, float* const* params,
+                                 const float* const* grads, float* const* buffers,
+                                 const double* added, double lr, double alpha, double eps,
+                                 double momentum, double kept, double coupled_weight_decay,
+                                 bool nesterov, bool sqrt_scaling, int64_t threads) {
   std::vector<Piece> pieces;
   int64_t elements = 0;
   for (int64_t tensor = 0; tensor < count; ++tensor) {
     elements += sizes[tensor];
+    if (sizes[tensor] > 0 && (params[tensor] == nullptr || grads[tensor] == nullptr ||
+                              (buffers != nullptr && buffers[tensor] == nullptr)))
+      return false;
     for (int64_t begin = 0; begin < sizes[tensor]; begin += PIECE)
       pieces.push_back({tensor, begin, std::min(PIECE, sizes[tensor] - begin)});
   }
   threads = std::min(threads, elements / ELEMENTS_PER_THREAD);
+  if (threads > 1 && overlap(count, sizes, params, grads, buffers)) threads = 1;
 
   std::vector<double> sums(pieces.size());
   for_each(pieces, threads, [&](size_t index, const Piece& piece) {
@@ -149,7 +175,7 @@ extern "C" void alphagrad_step(int64_t count, const int64_t* sizes, float* const
   std::vector<Scale> scales(count);
   for (int64_t tensor = 0; tensor < count; ++tensor) {
     const double own_alpha = sqrt_scaling ? alpha * std::sqrt(sizes[tensor]) : alpha;
-    scales[tensor] = scale(std::sqrt(squared_norms[tensor]), own_alpha, eps, maximize);
+    scales[tensor] = scale(std::sqrt(squared_norms[tensor]), own_alpha, eps);
   }
 
   const Settings settings{static_cast<float>(lr), static_cast<float>(momentum),
@@ -167,4 +193,5 @@ extern "C" void alphagrad_step(int64_t count, const int64_t* sizes, float* const
                            static_cast<float>(added[tensor]), piece.size, scales[tensor], settings);
     }
   });
+  return true;
 }

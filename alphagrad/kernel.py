@@ -1,77 +1,133 @@
 """AlphaGrad's step on the CPU by ``kernel.cpp``, where that was compiled when installing."""
 
+import struct
 import warnings
+from collections.abc import Sequence
 from ctypes import CDLL, Array, c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-__all__ = ["is_built", "step", "supports", "warn_that_it_is_missing"]
+__all__ = ["is_built", "step", "supported", "warn_that_it_is_missing"]
+
+PATH = Path(__file__).with_name(f"_kernel{EXTENSION_SUFFIXES[0]}")
 
 
-def _load() -> CDLL | None:
-    path = Path(__file__).with_name(f"_kernel{EXTENSION_SUFFIXES[0]}")
+def load(path: Path) -> CDLL | None:
+    """Return the compiled kernel; None if there is none, or, with a warning, if it is damaged."""
     if not path.exists():
         return None
-    library = CDLL(str(path))
-    types: list[Any] = [c_int64, *5 * [c_void_p], *6 * [c_double], *3 * [c_bool], c_int64]
-    library.alphagrad_step.argtypes = types
-    library.alphagrad_step.restype = None
+    try:
+        _check_that_it_is_whole(path)
+        library = CDLL(str(path))
+        step = library.alphagrad_step_2  # the number changes with the arguments
+    except (OSError, AttributeError) as error:
+        message = f"{path} is damaged or of another version, steps go without it: {error}"
+        warnings.warn(f"{message}; reinstall alphagrad", stacklevel=2)
+        return None
+    step.argtypes = [c_int64, *5 * [c_void_p], *6 * [c_double], *2 * [c_bool], c_int64]
+    step.restype = c_bool
     return library
 
 
-_library = _load()
+def _check_that_it_is_whole(path: Path) -> None:
+    """Raise an OSError for a truncated file on Linux, where loading it may end the process."""
+    with path.open("rb") as file:
+        header = file.read(64)
+        size = file.seek(0, 2)
+    if header.startswith(b"\x7fELF\x02\x01") and len(header) == 64:  # 64 bits, little-endian
+        (sections,) = struct.unpack_from("<Q", header, 40)  # the table at the file's end
+        entry_size, entries = struct.unpack_from("<HH", header, 58)
+        if sections + entry_size * entries > size:
+            raise OSError("file is truncated")
+
+
+_library = load(PATH)
 
 
 def is_built() -> bool:
-    """Whether there was a C++ compiler when this package was installed."""
+    """Return whether the kernel was compiled when this package was installed, and is sound."""
     return _library is not None
 
 
 @cache
 def warn_that_it_is_missing() -> None:
     """Say so, once."""
-    message = "fused=True goes on without a kernel: no C++ compiler was found at installation"
-    warnings.warn(message, stacklevel=6)  # of the call of the optimizer's step
+    reason = "cannot be used" if PATH.exists() else "was not built at installation"
+    message = f"fused=True goes on without AlphaGrad's kernel, which {reason}"
+    warnings.warn(f"{message}; pip install -v shows why", stacklevel=7)  # of the call of step()
 
 
-def supports(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]) -> bool:
-    """Whether `step` can take these tensors: fp32 on the CPU, of torch's own types.
+def supported(
+    params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None] | None
+) -> Sequence[int]:
+    """Return the indices of what `step` can take: fp32 on the CPU, of torch's own types.
 
-    Gradients may lie in memory as they like; parameters and buffers must be contiguous.
+    Gradients may lie in memory as they like. A parameter must be dense (contiguous, transposed or
+    channels_last, for example), and its buffer must lie as it does.
     """
-    if _library is None or torch.compiler.is_compiling():
-        return False
-    old_buffers = [buffer for buffer in buffers if buffer is not None]
+    if (
+        _library is None
+        or torch.compiler.is_compiling()
+        # The kernel goes by address, unseen by who watches torch's operations.
+        or torch._C._len_torch_dispatch_stack() > 0
+        or peek_interpreter_stack() is not None
+        or torch.is_inference_mode_enabled()
+    ):
+        return ()
+    everything = range(len(params))
+    if _fit(params, grads, buffers):
+        return everything
+    return [
+        index
+        for index in everything
+        if _fit([params[index]], [grads[index]], buffers and [buffers[index]])
+    ]
+
+
+def _fit(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None] | None) -> bool:
+    old_buffers, old_params = [], params
+    if buffers is not None:
+        old_buffers = [buffer for buffer in buffers if buffer is not None]
+        if len(old_buffers) < len(params):
+            old_params = [p for p, b in zip(params, buffers, strict=True) if b is not None]
     written = params + old_buffers
     tensors = written + grads
-    sizes = [*map(Tensor.numel, params)]
     return (
         {*map(attrgetter("dtype"), tensors)} == {torch.float32}
         and {*map(type, tensors)} <= {Parameter, Tensor}
         and all(map(attrgetter("is_cpu"), tensors))
-        and all(map(Tensor.is_contiguous, written))
         and not any(map(Tensor.is_neg, tensors))
-        # The kernel goes by address. For what does not fit, torch has the words.
-        and [*map(Tensor.numel, grads)] == sizes
-        and all(
-            buffer is None or buffer.numel() == size
-            for buffer, size in zip(buffers, sizes, strict=True)
+        # For shapes that do not fit, torch has the words.
+        and all(map(Tensor.is_same_size, params, grads))
+        and all(map(Tensor.is_same_size, old_buffers, old_params))
+        and (
+            all(map(Tensor.is_contiguous, written))
+            or (all(map(_is_dense, params)) and all(map(_lies_as, old_buffers, old_params)))
         )
     )
+
+
+def _lies_as(one: Tensor, other: Tensor) -> bool:
+    return one.stride() == other.stride()
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor fills its memory, each element once, in whatever order."""
+    return tensor.is_contiguous() or _lies_as(torch.empty_like(tensor), tensor)
 
 
 def step(
     params: list[Tensor],
     grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
+    buffers: list[Tensor | None] | None,
     *,
     lr: float | Tensor,
     alpha: float,
@@ -82,32 +138,41 @@ def step(
     weight_decay: float,
     coupled_weight_decay: bool,
     alpha_scaling: str,
-    maximize: bool,
 ) -> None:
-    """The step of `alphagrad.optimizer._single_tensor_alphagrad`, for what `supports` allows.
+    """Take the step of `alphagrad.optimizer._single_tensor_alphagrad`, for what is `supported`.
 
-    The same bits for any number of threads, of which torch's setting is the most that there are.
+    It gives the same bits for any number of threads, of which torch's setting is the most that
+    there are, and on CPUs of one kind: those with fused multiply-add round otherwise than those
+    without, and so may other compilers.
+
+    Raises:
+        RuntimeError: if a tensor has elements and no memory; nothing has been changed then.
     """
     assert _library is not None
     lr = float(lr)
-    grads = [grad.contiguous() for grad in grads]
-    buffers = added = None
-    if momentum != 0:
-        added = (c_double * len(params))(
-            *[1 if b is None else 1 - dampening for b in momentum_buffers]
-        )
-        for index, buffer in enumerate(momentum_buffers):
-            if buffer is None:
-                momentum_buffers[index] = torch.zeros_like(params[index])
-        buffers = _pointers(momentum_buffers)
-        increment_version(momentum_buffers)  # type: ignore[arg-type]
-    increment_version(params)
-    _library.alphagrad_step(
+    if all(map(Tensor.is_contiguous, params)):
+        grads = [*map(Tensor.contiguous, grads)]
+    else:
+        grads = [
+            grad if _lies_as(grad, param) else torch.empty_like(param).copy_(grad)
+            for grad, param in zip(grads, params, strict=True)
+        ]
+    addresses = added = None
+    written = params
+    if buffers is not None:
+        added = (c_double * len(params))(*[1 if b is None else 1 - dampening for b in buffers])
+        new_buffers = [
+            torch.zeros_like(params[index]) if buffer is None else buffer
+            for index, buffer in enumerate(buffers)
+        ]
+        addresses = _addresses(new_buffers)
+        written = params + new_buffers
+    if not _library.alphagrad_step_2(
         len(params),
         (c_int64 * len(params))(*map(Tensor.numel, params)),
-        _pointers(params),
-        _pointers(grads),
-        buffers,
+        _addresses(params),
+        _addresses(grads),
+        addresses,
         added,
         lr,
         alpha,
@@ -117,10 +182,13 @@ def step(
         weight_decay if coupled_weight_decay else 0.0,
         nesterov,
         alpha_scaling == "sqrt",
-        maximize,
         torch.get_num_threads(),
-    )
+    ):
+        raise RuntimeError("a parameter, its gradient or its momentum has no memory (freed, zero)")
+    increment_version(written)
+    if buffers is not None:
+        buffers[:] = new_buffers
 
 
-def _pointers(tensors: list[Any]) -> Array[c_void_p]:
+def _addresses(tensors: list[Tensor]) -> Array[c_void_p]:
     return (c_void_p * len(tensors))(*map(Tensor.data_ptr, tensors))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD
 from torch.optim.optimizer import ParamsT
 
-from alphagrad.normalization import tanh_argument, widened
+from alphagrad.normalization import normalized
 
 __all__ = ["NormalizedSGD", "SignSGD"]
 
@@ -21,7 +21,8 @@ class _DirectionSGD(SGD, ABC):
     """SGD on ``_direction(gradient)`` instead of the gradient, which it leaves as it is."""
 
     @abstractmethod
-    def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor: ...
+    def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor:
+        """Return what SGD takes for the gradient."""
 
     def _init_group(
         self,
@@ -88,8 +89,19 @@ class NormalizedSGD(_DirectionSGD):
         _check_eps(param_group.get("eps", 0.0))
         super().add_param_group(param_group)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; of SGD, too, which has no ``eps``.
+
+        Raises:
+            ValueError: if an ``eps`` is outside of its range; nothing has been changed then.
+        """
+        eps = (state.get("defaults") or self.defaults)["eps"]
+        for group in state["param_groups"]:
+            _check_eps(group.setdefault("eps", eps))
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+
     def _direction(self, grad: Tensor, group: dict[str, Any]) -> Tensor:
-        return tanh_argument(widened(grad), 1.0, group["eps"]).to(grad.dtype)
+        return normalized(grad, 1.0, group["eps"]).to(grad.dtype)
 
 
 def _check_eps(eps: float) -> None:

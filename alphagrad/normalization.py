@@ -1,107 +1,93 @@
-"""The numerics of ``tanh(alpha * g / (norm(g) + eps))``, exact for any finite gradient."""
+"""The direction ``tanh(alpha * g / (norm(g) + eps))``, exact for gradients of any finite size.
+
+No value is looked at on the way, which would wait for a device, break a graph, and fail for tensors
+without values (fake ones, those of ``torch.func``). So everything here works for all of them.
+"""
 
 import math
 
 import torch
 from torch import Tensor
 
-# On the CPU a sum of squares in fp32 loses accuracy with its length (6e-4 at 16M elements): longer
-# gradients take the norm of the norms of blocks.
-NORM_BLOCK = 4096
-LONG = 32 * NORM_BLOCK
 
-# Beyond these, squares of fp32 elements may overflow, or vanish, before they are summed.
-SAFE_NORMS = (1e-15, 1e18)
+def direction(grad: Tensor, alpha: float | Tensor, eps: float | Tensor, scaling: str) -> Tensor:
+    """Return what AlphaGrad moves against, before momentum and weight decay.
 
+    Args:
+        grad: real, of any shape.
+        alpha: steepness; negative to go up the gradient.
+        eps: added to the norm, >= 0.
+        scaling: ``"none"``, or ``"sqrt"`` to multiply alpha by the root of the number of elements.
 
-def steepness(grad: Tensor, alpha: float, alpha_scaling: str) -> float:
-    """The alpha of one tensor."""
-    return alpha * math.sqrt(grad.numel()) if alpha_scaling == "sqrt" else alpha
-
-
-def widened(grad: Tensor) -> Tensor:
-    """Half precision as fp32: neither its norm nor 1 / norm would fit."""
-    return grad.float() if grad.dtype in (torch.float16, torch.bfloat16) else grad
-
-
-def tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
-    """``alpha * grad / (norm + eps)``."""
-    norm = _l2_norm(grad)
-    if _on_host(grad) and not _is_safe(norm.item()):
-        return _rescaled_tanh_argument(grad, alpha, eps)
-    return grad * _scale(norm, alpha, eps).to(grad.dtype)
-
-
-def tanh_arguments(grads: list[Tensor], alphas: list[float], eps: float | Tensor) -> list[Tensor]:
-    """`tanh_argument` of gradients on one device and of one type."""
-    stacked = _stacked_norms(grads)
-    alpha: float | Tensor = alphas[0]
-    if any(other != alpha for other in alphas):
-        # Numbers reach a device as arguments of a kernel, where torch.tensor(alphas) would wait.
-        alpha = torch.stack(torch._foreach_mul([stacked.new_ones(())] * len(alphas), alphas))
-    scales = _scale(stacked, alpha, eps).to(grads[0].dtype)
-    arguments = list(torch._foreach_mul(grads, list(scales.unbind())))
-    if _on_host(grads[0]):
-        for index, norm in enumerate(stacked.tolist()):
-            if not _is_safe(norm):
-                arguments[index] = _rescaled_tanh_argument(grads[index], alphas[index], eps)
-    return arguments
-
-
-def _stacked_norms(grads: list[Tensor]) -> Tensor:
-    if _on_host(grads[0]) and max(grad.numel() for grad in grads) >= LONG:
-        return torch.stack([_l2_norm(grad) for grad in grads])
-    dtype = None if _on_host(grads[0]) else torch.float64
-    return torch.stack(torch._foreach_norm(grads, 2, dtype))
-
-
-def _is_safe(norm: float) -> bool:
-    """Whether no square overflowed, and none that counts vanished, on the way to an fp32 norm."""
-    return SAFE_NORMS[0] <= norm <= SAFE_NORMS[1]
-
-
-def _on_host(tensor: Tensor) -> bool:
-    """Whether looking at a value is cheap: neither waits for a device nor breaks a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _l2_norm(grad: Tensor) -> Tensor:
-    """L2 norm as a tensor without dimensions.
-
-    Accumulated in fp64 where values cannot be looked at, so that it cannot overflow; on the CPU,
-    where that takes 30 times as long, by blocks.
+    Returns:
+        A tensor of the gradient's shape, in [-1, 1]; of its type, or fp32 for half precision.
     """
-    if not _on_host(grad):
-        norm: Tensor = torch.linalg.vector_norm(grad, dtype=torch.float64)
-    elif grad.numel() < LONG:
-        norm = torch.linalg.vector_norm(grad)
-    else:
-        flat = grad.reshape(-1)
-        whole = flat.numel() // NORM_BLOCK * NORM_BLOCK
-        blocks = torch.linalg.vector_norm(flat[:whole].view(-1, NORM_BLOCK), dim=1)
-        if whole < len(flat):
-            blocks = torch.cat([blocks, flat[whole:]])
-        norm = torch.linalg.vector_norm(blocks)
-    return norm
+    return normalized(grad, alpha * _size_factor(grad, scaling), eps).tanh_()
 
 
-def _scale(norm: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
-    """``alpha / (norm + eps)``, finite for a zero gradient and NaN for an infinite one.
+def directions(
+    grads: list[Tensor], alpha: float, eps: float | Tensor, scaling: str
+) -> list[Tensor]:
+    """Return the `direction` of each gradient; all are on one device and of one type."""
+    grads = [widened(grad) for grad in grads]
+    steepness: float | Tensor = alpha
+    if scaling != "none":
+        # Numbers reach a device as arguments of a kernel, where torch.tensor would wait for it.
+        one = torch.ones((), dtype=_type_of_sums(grads[0]), device=grads[0].device)
+        steepness = torch.stack([one * (alpha * _size_factor(grad, scaling)) for grad in grads])
 
-    On the CPU an infinite norm never counts: `SAFE_NORMS` excludes it.
+    norms = torch.stack(torch._foreach_norm(grads, 2, _type_of_sums(grads[0])))
+    first = _first_factor(norms, eps, grads[0].dtype)
+    scaled = list(torch._foreach_mul(grads, list(first.unbind())))
+    if norms.dtype == first.dtype:
+        norms = torch.stack(torch._foreach_norm(scaled, 2)) / first
+    torch._foreach_mul_(scaled, list(_second_factor(norms, steepness, eps, first).unbind()))
+    torch._foreach_tanh_(scaled)
+    return scaled
+
+
+def normalized(grad: Tensor, alpha: float | Tensor, eps: float | Tensor) -> Tensor:
+    """Return ``alpha * grad / (norm + eps)``, in fp32 for a gradient in half precision.
+
+    It is zero for a zero gradient, and NaN in all elements if one of the gradient's is not finite.
     """
-    factor = (alpha / (norm + eps)).clamp(max=torch.finfo(torch.float32).max)
-    return factor if _on_host(norm) else factor.masked_fill(norm.isinf(), math.nan)
+    grad = widened(grad)
+    norm = torch.linalg.vector_norm(grad, dtype=_type_of_sums(grad))
+    first = _first_factor(norm, eps, grad.dtype)
+    scaled = grad * first
+    if norm.dtype == first.dtype:
+        norm = torch.linalg.vector_norm(scaled) / first
+    return scaled * _second_factor(norm, alpha, eps, first)
 
 
-def _rescaled_tanh_argument(grad: Tensor, alpha: float, eps: float | Tensor) -> Tensor:
-    """`tanh_argument` for a gradient whose squares overflow or vanish."""
-    if not grad.any():
-        return torch.zeros_like(grad)
-    largest = torch.linalg.vector_norm(grad, math.inf)
-    unit = grad / largest
-    # A number divided by a tensor is its reciprocal's multiple, and that may be infinite.
-    unit_eps = torch.as_tensor(eps, dtype=grad.dtype, device=grad.device) / largest
-    factor: Tensor = alpha / (_l2_norm(unit) + unit_eps)
-    argument: Tensor = unit * factor.masked_fill(largest.isinf(), math.nan)
-    return argument
+def widened(tensor: Tensor) -> Tensor:
+    """Return half precision as fp32, all else as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _size_factor(grad: Tensor, scaling: str) -> float:
+    return math.sqrt(grad.numel()) if scaling == "sqrt" else 1.0
+
+
+def _type_of_sums(grad: Tensor) -> torch.dtype:
+    """Return what squares are summed in: if wider than the gradient, none overflows or vanishes."""
+    return torch.float32 if grad.device.type == "mps" else torch.float64  # MPS has no fp64
+
+
+def _first_factor(norm: Tensor, eps: float | Tensor, dtype: torch.dtype) -> Tensor:
+    """Return about ``1 / (norm + eps)``, bounded so that it, and what is left, are in range.
+
+    Where squares are summed in the gradient's own type, a norm may be infinite, or too small, by
+    their overflow or vanishing. The norm of the gradient times this factor is exact.
+    """
+    limit = 1e30 if norm.dtype != dtype else 1e200 if dtype == torch.float64 else 1e25
+    return (norm + eps).clamp(1 / limit, limit).reciprocal().to(dtype)
+
+
+def _second_factor(
+    norm: Tensor, alpha: float | Tensor, eps: float | Tensor, first: Tensor
+) -> Tensor:
+    """Return ``alpha / (norm + eps) / first``, finite for a zero gradient, NaN for an infinite."""
+    largest = torch.finfo(first.dtype).max
+    rest = (alpha / ((norm + eps) * first)).clamp(-largest, largest)
+    return rest.masked_fill(norm.isinf(), math.nan).to(first.dtype)

@@ -3,27 +3,29 @@ r"""AlphaGrad: per-tensor L2 normalisation of the gradient, then a smooth clippi
 Source: Sane, "AlphaGrad: Non-Linear Gradient Normalization Optimizer", arXiv 2504.16020. Laid
 out as ``torch.optim.SGD``: `AlphaGrad` keeps the state, `alphagrad` is the functional form, and
 behind it stand a readable loop over single tensors, a faster one over lists of tensors, and faster
-still ``kernel.cpp`` for the CPU and ``fused.py`` for CUDA.
+still ``kernel.cpp`` for the CPU and ``compiled.py`` for CUDA.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Callable
-from numbers import Real
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from alphagrad import fused as compiled
-from alphagrad import kernel
-from alphagrad.normalization import steepness, tanh_argument, tanh_arguments, widened
+from alphagrad import compiled, kernel
+from alphagrad.normalization import direction, directions, widened
+from alphagrad.settings import checked
 
 __all__ = ["AlphaGrad", "alphagrad"]
 
-ALPHA_SCALINGS = ("none", "sqrt")
+# What no other optimizer has among its settings, all together.
+SIGNATURE = ("alpha", "eps", "momentum", "dampening", "nesterov")
 
 
 class AlphaGrad(Optimizer):
@@ -123,8 +125,7 @@ class AlphaGrad(Optimizer):
             "capturable": capturable,
             "differentiable": differentiable,
         }
-        _validate(defaults)
-        super().__init__(params, defaults)
+        super().__init__(params, checked(defaults))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as ``torch.optim.Optimizer`` does.
@@ -132,14 +133,21 @@ class AlphaGrad(Optimizer):
         Raises:
             ValueError: if one of its settings is outside of its range.
         """
-        _validate(self.defaults | param_group)
-        super().add_param_group(param_group)
+        super().add_param_group(checked(self.defaults | param_group))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state: a loaded, an unpickled or a copied one.
+
+        Raises:
+            ValueError: if it is another optimizer's, or a setting is outside of its range; nothing
+                has been changed then.
+        """
+        defaults = state.get("defaults") or self.defaults
+        for group in state["param_groups"]:
+            if missing := [name for name in SIGNATURE if name not in group]:
+                raise ValueError(f"not a state of AlphaGrad: its groups have no {missing[0]}")
+            group.update(checked(defaults | group))  # may be from before a setting existed
         super().__setstate__(state)
-        for group in self.param_groups:
-            for name, value in self.defaults.items():
-                group.setdefault(name, value)  # a state from before this setting existed
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -190,55 +198,14 @@ class AlphaGrad(Optimizer):
                     raise RuntimeError("Capturing AlphaGrad in a CUDA graph needs capturable=True")
 
     def _momentum_buffers(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor | None]:
-        """The buffer of each parameter; None before its first step, and without momentum."""
+        """Return the buffer of each parameter; None before its first step, and without momentum."""
         if group["momentum"] != 0:
             return [self.state.get(param, {}).get("momentum_buffer") for param in params]
-        if self.state:
-            for param in params:
-                self.state.pop(param, None)  # the momentum has been turned off
+        for param in params if self.state else ():
+            state = self.state.get(param, {})
+            if state.pop("momentum_buffer", None) is not None and not state:
+                del self.state[param]  # the momentum has been turned off
         return [None] * len(params)
-
-
-def _validate(group: dict[str, Any]) -> None:
-    """Refuse what is outside of its range, in torch's words."""
-    lr = group["lr"]
-    if isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise ValueError("Tensor lr must be 1-element")
-        lr = lr.item()
-    if not _in_range(lr, 0, math.inf):
-        raise ValueError(f"Invalid learning rate: {lr}")
-    for name, label, low, high in (
-        ("alpha", "alpha", math.ulp(0), math.inf),
-        ("eps", "epsilon", 0, math.inf),
-        ("momentum", "momentum", 0, 1),
-        ("dampening", "dampening", 0, math.nextafter(1, 2)),
-        ("weight_decay", "weight_decay", 0, math.inf),
-    ):
-        if not _in_range(group[name], low, high):
-            raise ValueError(f"Invalid {label} value: {group[name]}")
-    if group["alpha_scaling"] not in ALPHA_SCALINGS:
-        raise ValueError(
-            f"Invalid alpha_scaling value: {group['alpha_scaling']}, not in {ALPHA_SCALINGS}"
-        )
-    flags = ("nesterov", "coupled_weight_decay", "maximize", "capturable", "differentiable")
-    for name in flags:
-        if not isinstance(group[name], bool):
-            raise ValueError(f"Invalid {name} value: {group[name]}")
-    for name in ("foreach", "fused"):
-        if not (group[name] is None or isinstance(group[name], bool)):
-            raise ValueError(f"Invalid {name} value: {group[name]}")
-    if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-        raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-    if group["foreach"] and group["fused"]:
-        raise ValueError("foreach and fused cannot both be True")
-    for name in ("foreach", "fused"):
-        if group[name] and group["differentiable"]:
-            raise ValueError(f"{name} does not support differentiable")
-
-
-def _in_range(value: object, low: float, high: float) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
 
 
 def alphagrad(
@@ -277,7 +244,7 @@ def alphagrad(
     Raises:
         RuntimeError: for a sparse gradient, or ``capturable`` on a device without graphs.
     """
-    if any(grad.is_sparse for grad in grads):
+    if any(map(attrgetter("is_sparse"), grads)):
         raise RuntimeError("AlphaGrad does not support sparse gradients")
     if capturable and any(param.device.type != "cuda" for param in params):
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
@@ -286,7 +253,7 @@ def alphagrad(
 
     settings: dict[str, Any] = {
         "lr": lr.reshape(()) if isinstance(lr, Tensor) else lr,
-        "alpha": alpha,
+        "alpha": -alpha if maximize else alpha,
         "eps": eps if grad_scale is None else eps * grad_scale,
         "momentum": momentum,
         "dampening": dampening,
@@ -294,83 +261,161 @@ def alphagrad(
         "weight_decay": weight_decay,
         "coupled_weight_decay": coupled_weight_decay,
         "alpha_scaling": alpha_scaling,
-        "maximize": maximize,
     }
-    if fused or (fused is None and foreach is None and not differentiable):
-        if kernel.supports(params, grads, momentum_buffers):
-            kernel.step(params, grads, momentum_buffers, **settings)
-            return
-        if fused and params[0].is_cpu and not kernel.is_built():
-            kernel.warn_that_it_is_missing()
+    paths = {"foreach": foreach, "fused": fused, "differentiable": differentiable}
+    if not any(dtype.is_complex for dtype in {*map(attrgetter("dtype"), params)}):
+        _step(params, grads, momentum_buffers, paths, settings)
+        return
+    buffers = [*map(_as_real, momentum_buffers)]
+    _step([*map(_as_real, params)], [*map(_as_real, grads)], buffers, paths, settings)
+    for index, buffer in enumerate(buffers):
+        if buffer is not None and momentum_buffers[index] is None:
+            is_complex = params[index].is_complex()
+            momentum_buffers[index] = torch.view_as_complex(buffer) if is_complex else buffer
 
-    has_complex = any(map(torch.is_complex, params))
-    real_params, real_grads, real_buffers = params, grads, momentum_buffers
-    if has_complex:
-        real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
-        real_buffers = [None if buffer is None else _as_real(buffer) for buffer in momentum_buffers]
-    tensors = real_params, real_grads, real_buffers
-    on_cuda = all(param.is_cuda for param in params)
-    if not (fused and on_cuda and compiled.step(_single_tensor_alphagrad, *tensors, **settings)):
-        if foreach is None and not differentiable:
-            devices = all(param.is_cpu or param.is_cuda for param in params)
-            foreach = devices and {*map(type, params)} <= {Tensor, Parameter}
-        step = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
-        step(*tensors, **settings)
-    if has_complex:
-        for index, buffer in enumerate(real_buffers):
-            if buffer is not None and params[index].is_complex():
-                buffer = torch.view_as_complex(buffer)
+
+def _as_real(tensor: Any) -> Any:
+    return torch.view_as_real(tensor) if tensor is not None and tensor.is_complex() else tensor
+
+
+def _step(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffers: list[Tensor | None],
+    paths: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    """Take a step of real tensors, each by the implementation that is best for it."""
+    buffers = momentum_buffers if settings["momentum"] != 0 else None
+    for implementation, indices in _implementations(
+        params, grads, buffers, settings["lr"], **paths
+    ):
+        if len(indices) == len(params):
+            implementation(params, grads, buffers, **settings)
+            return
+        own_buffers = None if buffers is None else [buffers[index] for index in indices]
+        implementation(
+            [params[index] for index in indices],
+            [grads[index] for index in indices],
+            own_buffers,
+            **settings,
+        )
+        for index, buffer in zip(indices, own_buffers or (), strict=False):
             momentum_buffers[index] = buffer
 
 
-def _as_real(tensor: Tensor) -> Tensor:
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+def _implementations(
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor | None] | None,
+    lr: float | Tensor,
+    *,
+    foreach: bool | None,
+    fused: bool | None,
+    differentiable: bool,
+) -> list[tuple[Callable[..., None], Sequence[int]]]:
+    """Return the implementations to call, each with the indices of the tensors that it takes.
+
+    The kernel takes what it can, unless ``foreach`` or ``fused`` forbids; one other takes the rest.
+    Autograd and ``torch.func`` see all of the loop, and so are given nothing else.
+    """
+    rest: Sequence[int] = range(len(params))
+    if differentiable or _is_differentiated([*params, *grads, *(buffers or ()), lr]):
+        return [(_single_tensor_alphagrad, rest)]
+
+    in_kernel: Sequence[int] = ()
+    if fused or (fused is None and foreach is None):
+        in_kernel = kernel.supported(params, grads, buffers)
+        if len(in_kernel) == len(params):
+            return [(kernel.step, in_kernel)]
+        if fused and params[0].is_cpu and not kernel.is_built():
+            kernel.warn_that_it_is_missing()
+        rest = [index for index in rest if index not in in_kernel]
+
+    implementation: Callable[..., None]
+    if fused and compiled.supports(params, buffers):
+        implementation = partial(compiled.step, _single_tensor_alphagrad)
+    else:
+        if foreach is None:
+            foreach = all(
+                (params[index].is_cpu or params[index].is_cuda)
+                and type(params[index]) in (Tensor, Parameter)
+                for index in rest
+            )
+        implementation = _multi_tensor_alphagrad if foreach else _single_tensor_alphagrad
+    return (
+        [(kernel.step, in_kernel), (implementation, rest)]
+        if in_kernel
+        else [(implementation, rest)]
+    )
+
+
+def _is_differentiated(tensors: Sequence[Any]) -> bool:
+    """Return whether somebody watches the step: autograd, or a transformation of ``torch.func``."""
+    if torch.is_grad_enabled() and any(
+        getattr(tensor, "requires_grad", False) for tensor in tensors
+    ):
+        return True
+    return not torch.compiler.is_compiling() and peek_interpreter_stack() is not None
 
 
 def _single_tensor_alphagrad(
     params: list[Tensor],
     grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
+    buffers: list[Tensor | None] | None,
     *,
     lr: float | Tensor,
-    alpha: float,
+    alpha: float | Tensor,
     eps: float | Tensor,
-    momentum: float,
+    momentum: float | Tensor,
     dampening: float,
     nesterov: bool,
     weight_decay: float,
     coupled_weight_decay: bool,
     alpha_scaling: str,
-    maximize: bool,
 ) -> None:
-    """The rule, tensor by tensor, as it reads."""
-    for index, param in enumerate(params):
-        grad = -grads[index] if maximize else grads[index]
-        own_alpha = steepness(grad, alpha, alpha_scaling)
-        update = torch.tanh(tanh_argument(widened(grad), own_alpha, eps)).to(param.dtype)
+    """Take the rule's step, tensor by tensor, as it reads; ``buffers`` is None without momentum.
+
+    Of tensors in half precision, all is computed in fp32, and rounded once, when it is stored.
+    """
+    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        value = widened(param)  # itself, unless in half precision
+        update = direction(grad, alpha, eps, alpha_scaling).to(value.dtype)
 
         if coupled_weight_decay and weight_decay != 0:
-            update = update.add(param, alpha=weight_decay)
+            update = update.add(value, alpha=weight_decay)
         elif weight_decay != 0:
-            param.mul_(1 - lr * weight_decay)
+            value.mul_(1 - lr * weight_decay)
 
-        if momentum != 0:
-            buffer = momentum_buffers[index]
+        if buffers is not None:
+            buffer = buffers[index]
             if buffer is None:
-                buffer = update.clone()
+                velocity = update
+                buffers[index] = update.to(param.dtype, copy=True)
             else:
-                buffer.mul_(momentum).add_(update, alpha=1 - dampening)
-            momentum_buffers[index] = buffer
-            velocity = buffer.clone() if torch.is_grad_enabled() else buffer  # autograd saves it
-            update = update.add(velocity, alpha=momentum) if nesterov else velocity
+                velocity = widened(buffer).mul_(momentum).add_(update, alpha=1 - dampening)
+                if velocity is not buffer:
+                    buffer.copy_(velocity)
+                elif torch.is_grad_enabled():
+                    velocity = velocity.clone()  # autograd saves it
+            update = _add_(update.clone(), velocity, momentum) if nesterov else velocity
 
-        param.add_(update * -lr)
+        _add_(value, update, -lr)
+        if value is not param:
+            param.copy_(value)
+
+
+def _add_(tensor: Tensor, other: Tensor, factor: float | Tensor) -> Tensor:
+    """Add ``factor * other`` to a tensor in place, and return it."""
+    if isinstance(factor, Tensor):
+        return tensor.add_(other * factor)
+    return tensor.add_(other, alpha=factor)
 
 
 def _multi_tensor_alphagrad(
     params: list[Tensor],
     grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
+    buffers: list[Tensor | None] | None,
     *,
     lr: float | Tensor,
     alpha: float,
@@ -381,44 +426,45 @@ def _multi_tensor_alphagrad(
     weight_decay: float,
     coupled_weight_decay: bool,
     alpha_scaling: str,
-    maximize: bool,
 ) -> None:
-    """The same on lists of tensors, one list for each device and type."""
-    groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
-    for index, param in enumerate(params):
-        groups[param.device, param.dtype].append(index)
-    for (_, dtype), indices in groups.items():
+    """Take the same step on lists of tensors, one list for each device and type."""
+    groups: dict[tuple[torch.device, torch.dtype, torch.dtype], list[int]] = defaultdict(list)
+    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        groups[param.device, param.dtype, grad.dtype].append(index)
+    for indices in groups.values():
         group_params = [params[index] for index in indices]
-        group_grads = [widened(grads[index]) for index in indices]
-        if maximize:
-            group_grads = list(torch._foreach_neg(group_grads))
-        alphas = [steepness(grad, alpha, alpha_scaling) for grad in group_grads]
-        updates = tanh_arguments(group_grads, alphas, eps)
-        torch._foreach_tanh_(updates)
-        if updates[0].dtype != dtype:
-            updates = [update.to(dtype) for update in updates]
+        values = [widened(param) for param in group_params]
+        updates = directions([grads[index] for index in indices], alpha, eps, alpha_scaling)
 
         if coupled_weight_decay and weight_decay != 0:
-            torch._foreach_add_(updates, group_params, alpha=weight_decay)
+            torch._foreach_add_(updates, values, alpha=weight_decay)
         elif weight_decay != 0:
-            torch._foreach_mul_(group_params, 1 - lr * weight_decay)
+            torch._foreach_mul_(values, 1 - lr * weight_decay)
 
-        if momentum != 0:
-            pairs = [(updates[i], momentum_buffers[index]) for i, index in enumerate(indices)]
-            old_buffers = [buffer for _, buffer in pairs if buffer is not None]
-            old_updates = [update for update, buffer in pairs if buffer is not None]
-            if old_buffers:
-                torch._foreach_mul_(old_buffers, momentum)
-                torch._foreach_add_(old_buffers, old_updates, alpha=1 - dampening)
-            buffers = [update.clone() if buffer is None else buffer for update, buffer in pairs]
-            for index, buffer in zip(indices, buffers, strict=True):
-                momentum_buffers[index] = buffer
+        if buffers is not None:
+            old = [(i, buffers[index]) for i, index in enumerate(indices)]
+            velocities = {i: widened(buffer) for i, buffer in old if buffer is not None}
+            if velocities:
+                old_velocities = list(velocities.values())
+                torch._foreach_mul_(old_velocities, momentum)
+                torch._foreach_add_(
+                    old_velocities, [updates[i] for i in velocities], alpha=1 - dampening
+                )
+            for i, buffer in old:
+                if buffer is None:
+                    velocities[i] = updates[i]
+                    buffers[indices[i]] = updates[i].to(group_params[i].dtype, copy=True)
+                elif buffer is not velocities[i]:
+                    buffer.copy_(velocities[i])
+            own = [velocities[i] for i in range(len(indices))]
             if nesterov:
-                torch._foreach_add_(updates, buffers, alpha=momentum)
+                torch._foreach_add_(updates, own, alpha=momentum)
             else:
-                updates = buffers
+                updates = own
 
         if isinstance(lr, Tensor):
-            torch._foreach_add_(group_params, list(torch._foreach_mul(updates, -lr)))
+            torch._foreach_add_(values, list(torch._foreach_mul(updates, -lr)))
         else:
-            torch._foreach_add_(group_params, updates, alpha=-lr)
+            torch._foreach_add_(values, updates, alpha=-lr)
+        if values[0] is not group_params[0]:
+            torch._foreach_copy_(group_params, values)

@@ -9,12 +9,20 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from alphagrad.normalization import direction
 from alphagrad.optimizer import AlphaGrad
+
+try:
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.callbacks import BaseCallback
+except ModuleNotFoundError as error:
+    if error.name != "stable_baselines3":
+        raise
+    message = "alphagrad.sb3 needs Stable-Baselines3: pip install 'alphagrad[sb3]'"
+    raise ModuleNotFoundError(message, name=error.name) from None
 
 __all__ = ["AlphaSchedule", "UpdateDiagnostics", "optimizers", "policy_kwargs"]
 
@@ -31,7 +39,7 @@ def policy_kwargs(
     critic: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> dict[str, Any]:
-    """What DQN, TD3, DDPG, SAC, PPO and A2C take as ``policy_kwargs``.
+    """Return what DQN, TD3, DDPG, SAC, PPO and A2C take as ``policy_kwargs``.
 
     ``eps`` is always passed on, the optimizer's own default if not given: without
     ``optimizer_kwargs``, SB3's ``ActorCriticPolicy`` would set Adam's to 1e-5.
@@ -118,7 +126,7 @@ class ActorCriticOptimizer:
 
 
 def optimizers(model: BaseAlgorithm) -> dict[str, Optimizer]:
-    """A model's optimizers, by the names that SB3's ``BaseAlgorithm.get_parameters`` gives them.
+    """Return a model's optimizers, by the names of SB3's ``BaseAlgorithm.get_parameters``.
 
     ``policy.optimizer`` (DQN, PPO, A2C), or ``actor.optimizer`` and ``critic.optimizer`` (TD3,
     DDPG, SAC), and ``ent_coef_optimizer``, the Adam of a SAC that learns its entropy coefficient.
@@ -128,7 +136,7 @@ def optimizers(model: BaseAlgorithm) -> dict[str, Optimizer]:
 
 
 class AlphaSchedule(BaseCallback):
-    """Sets alpha in every AlphaGrad optimizer of a model, when SB3 sets the learning rate.
+    """Set alpha in every AlphaGrad optimizer of a model, when SB3 sets the learning rate.
 
     Each update uses ``schedule(progress)`` with the progress that the learning rate's schedule gets
     for it. It overrides ``actor=`` and ``critic=`` of `policy_kwargs`. Alpha is logged as
@@ -170,7 +178,7 @@ class AlphaSchedule(BaseCallback):
             self.model.num_timesteps, self.model._total_timesteps
         )
         progress = max(self.model._current_progress_remaining, 0.0)
-        alpha = self.schedule(progress)
+        alpha = float(self.schedule(progress))  # a NumPy number would not load again
         if not 0 < alpha < math.inf:
             raise ValueError(f"schedule({progress:g}) = {alpha}: alpha must be > 0 and finite")
         for optimizer in self.optimizers:
@@ -179,7 +187,7 @@ class AlphaSchedule(BaseCallback):
 
 
 class UpdateDiagnostics(BaseCallback):
-    """Logs, for each tensor of the policy, what an optimizer step was given and what it did.
+    """Log, for each tensor of the policy, what an optimizer step was given and what it did.
 
     ===================================== ==========================================================
     ``diagnostics/grad_norm/<tensor>``    L2 norm of the gradient given to the step, so after
@@ -230,7 +238,7 @@ class UpdateDiagnostics(BaseCallback):
         return True
 
     def _is_due(self, optimizer: Optimizer) -> bool:
-        """Whether the step that begins is measured; asked once for each."""
+        """Return whether the step that begins is measured; asked once for each."""
         earlier = self.steps[optimizer]
         self.steps[optimizer] += 1
         return earlier % self.every == 0
@@ -252,8 +260,7 @@ class UpdateDiagnostics(BaseCallback):
         norm = tensor.grad.norm()
         self._record("grad_norm", self.names[tensor], norm.item())
         if isinstance(optimizer, AlphaGrad):
-            scale = math.sqrt(tensor.numel()) if group["alpha_scaling"] == "sqrt" else 1.0
-            update = torch.tanh(group["alpha"] * scale * tensor.grad / (norm + group["eps"]))
+            update = direction(tensor.grad, group["alpha"], group["eps"], group["alpha_scaling"])
             share = (update.abs() >= SATURATION).float().mean()
             self._record("saturated_share", self.names[tensor], share.item())
 

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def shrinkage(norm: float, eps: float) -> float:
-    """The factor r = |g| / (|g| + eps) of a gradient of norm >= 0; 0 for a zero gradient.
+    """Return r = |g| / (|g| + eps) of a gradient of norm >= 0; 0 for a zero gradient.
 
     Derivation: docs/theory.md, "The rule".
     """
@@ -33,10 +33,11 @@ def shrinkage(norm: float, eps: float) -> float:
 
 
 def update_norm_bounds(size: int, alpha: float, r: float = 1.0) -> tuple[float, float]:
-    """tanh(alpha r) <= |u| <= sqrt(n) tanh(alpha r / sqrt(n)) <= min(sqrt(n), alpha r).
+    """Return the bounds tanh(alpha r) <= |u| <= sqrt(n) tanh(alpha r / sqrt(n)).
 
-    Equal to the first for a gradient with one element that is not 0, to the second for elements of
-    one magnitude. Derivation: docs/theory.md, "Size of an update".
+    Equal to the first for a gradient with one element that is not 0, to the second, which is at
+    most min(sqrt(n), alpha r), for elements of one magnitude. Derivation: docs/theory.md, "Size of
+    an update".
 
     Args:
         size: n.
@@ -51,7 +52,7 @@ def update_norm_bounds(size: int, alpha: float, r: float = 1.0) -> tuple[float, 
 
 
 def alignment_bounds(norm: float, size: int, alpha: float, eps: float = 0.0) -> tuple[float, float]:
-    """|g| tanh(alpha r) <= <g, u> <= |g| sqrt(n) tanh(alpha r / sqrt(n)).
+    """Return the bounds |g| tanh(alpha r) <= <g, u> <= |g| sqrt(n) tanh(alpha r / sqrt(n)).
 
     The first is at least tanh(alpha) |g|^2 / (|g| + eps), the paper's alignment. Equality as in
     `update_norm_bounds`. Derivation: docs/theory.md, "Alignment".
@@ -77,7 +78,7 @@ def decrease_bound(
     smoothness: float,
     eps: float = 0.0,
 ) -> float:
-    """The descent inequality: the most by which one step can change f.
+    """Return the most by which one step can change f: the descent inequality.
 
     f(x - lr u) - f(x) <= -lr <g, u> + L lr^2 |u|^2 / 2, summed over tensors, with the smallest
     <g, u> and the largest |u|. Negative, thus a certain descent, once lr is small enough. Equality
@@ -99,7 +100,7 @@ def decrease_bound(
 
 
 def update_constant(sizes: Sequence[int], alpha: float) -> float:
-    """K = sum of min(n, alpha^2) over tensors, an upper bound of the sum of |u|^2.
+    """Return K, the sum of min(n, alpha^2) over tensors, an upper bound of the sum of |u|^2.
 
     The paper has n in its place. The exact bound, n tanh(alpha / sqrt(n))^2 for each tensor, is
     between 0.58 and 1 times this one. Derivation: docs/theory.md, "Size of an update".
@@ -112,7 +113,7 @@ def update_constant(sizes: Sequence[int], alpha: float) -> float:
 
 
 def single_tensor_constant(size: int, alpha: float) -> float:
-    """K = min(n, alpha tanh(alpha)), which may replace `update_constant` for one tensor.
+    """Return K = min(n, alpha tanh(alpha)), for one tensor in place of `update_constant`.
 
     It bounds no |u|^2, but gives a valid `gradient_norm_bound`, as |u|^2 <= alpha r <g, u> / |g|:
     where the update is long it is also well aligned. Derivation: docs/theory.md, "One tensor".
@@ -133,7 +134,7 @@ def gradient_norm_bound(
     constant: float,
     eps: float = 0.0,
 ) -> float:
-    """The smallest gradient norm of T steps with one learning rate is at most this.
+    """Return what the smallest gradient norm of T steps with one learning rate is at most.
 
     For eps -> 0: min |g| <= gap / (lr T tanh(alpha)) + L lr K / (2 tanh(alpha)) = B. For eps > 0:
     (B + sqrt(B^2 + 4 B eps)) / 2, which is at most B + eps. With lr = c / sqrt(T), B is
@@ -155,7 +156,7 @@ def gradient_norm_bound(
 
 
 def best_lr(gap: float, smoothness: float, steps: int, constant: float) -> float:
-    """sqrt(2 gap / (L K T)), the learning rate that makes `gradient_norm_bound` smallest.
+    """Return sqrt(2 gap / (L K T)), the learning rate of the smallest `gradient_norm_bound`.
 
     Derivation: docs/theory.md, "Step of 1 / sqrt(T)".
 
@@ -171,7 +172,7 @@ def best_lr(gap: float, smoothness: float, steps: int, constant: float) -> float
 def best_gradient_norm_bound(
     gap: float, smoothness: float, steps: int, alpha: float, constant: float, eps: float = 0.0
 ) -> float:
-    """`gradient_norm_bound` at `best_lr`: sqrt(2 L K gap / T) / tanh(alpha) for eps -> 0.
+    """Return `gradient_norm_bound` at `best_lr`: sqrt(2 L K gap / T) / tanh(alpha) if eps = 0.
 
     With K = n, the form of the paper's non-convex rate. For alpha -> 0 the bound is sqrt(2 L gap /
     T), that of gradient descent with step 1 / L. Derivation: docs/theory.md, "Step of
@@ -189,5 +190,5 @@ def best_gradient_norm_bound(
 
 
 def _with_eps(bound: float, eps: float) -> float:
-    """The s >= 0 with s^2 / (s + eps) = bound."""
+    """Return the s >= 0 with s^2 / (s + eps) = bound."""
     return (bound + math.sqrt(bound**2 + 4 * bound * eps)) / 2

@@ -21,14 +21,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 
 from experiments.callbacks import Heartbeat
-from experiments.interrupts import Interrupted, ignore_interruptions, interruptible
+from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
 from experiments.runs.checkpoints import Checkpoint
-from experiments.runs.run import Run, RunBusyError
+from experiments.runs.run import REPOSITORY, Run, RunBusyError
 from experiments.training import Training
 from experiments.validation import require_device, require_folder, validate
-from experiments.views.tracking import Trackers
+from experiments.views.tracking import Trackers, drop_later_rows
 
 BUSY = os.EX_TEMPFAIL
 BUSY_SECONDS = 10.0
@@ -91,6 +91,8 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             same_episodes = training.restore(earlier["training"])
             resumption = {"step": model.num_timesteps, "same_episodes": same_episodes}
             run.start(earlier["provenance"], resumption)
+            for path in run.folder.glob("progress*.csv"):
+                drop_later_rows(path, model.num_timesteps)
             suffix = f"-from-{model.num_timesteps}"
         csv = make_output_format("csv", str(run.folder), suffix)
         heartbeat = Heartbeat(run, bar)
@@ -198,24 +200,24 @@ def run_in_folder(arguments: list[str]) -> int:
             return 0 if run.record else 1
 
 
-@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(REPOSITORY / "configs"), config_name="train")
 def run_composed(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if it failed, `BUSY` if it is under way."""
     single = HydraConfig.get().mode == RunMode.RUN
-    config = validate(composed)
-    require_device(config.device)
-    require_folder("runs", config.runs)
-    run = Run(config, HydraConfig.get().overrides.task)
-    try:
-        with interruptible():  # this may be a process of joblib's
+    with exit_on_mistake():  # here, since Hydra would print more
+        config = validate(composed)
+        require_device(config.device)
+        require_folder("runs", config.runs)
+        run = Run(config, HydraConfig.get().overrides.task)
+        try:
             line = execute(run, bar=single and sys.stdout.isatty())
-        code = 0 if run.record else 1
-    except RunBusyError as error:
-        line, code = str(error), BUSY
-    except ConfigurationError as error:
-        if single:
-            raise
-        line, code = f"{run.folder}: {error}", 1  # the others go on
+            code = 0 if run.record else 1
+        except RunBusyError as error:
+            line, code = str(error), BUSY
+        except ConfigurationError as error:
+            if single:
+                raise
+            line, code = f"{run.folder}: {error}", 1  # the sweep's other runs go on
     print(line, file=sys.stderr if code else sys.stdout, flush=True)
     if single and code:
         sys.exit(code)

@@ -22,11 +22,17 @@ from experiments.callbacks import (
     non_finite_parameter,
 )
 from experiments.config import TrainConfig
-from experiments.mistakes import ConfigurationError
+from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs import snapshot
 
 MODEL = "model.zip"
 STATISTICS = "normalization.npz"
+REFUSALS = (
+    *(gym.error.Error, ImportError, AssertionError, TypeError, ValueError, NotImplementedError),
+    MemoryError,
+)
+"""What Gymnasium and SB3 raise for settings that cannot be."""
+LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")  # of SB3's logger, until a dump
 
 
 class Observers(NamedTuple):
@@ -51,11 +57,13 @@ class Training:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         gamma = config.algorithm.get("gamma", 0.99)
+        setting = f"environment.id = {config.environment.id!r}"
         try:
             self.environment = environments.make_vector(config.environment, gamma)
+            setting = f"algorithm.name = {config.algorithm['name']!r} with {setting}"
             self.model = algorithms.make(config, self.environment)
-        except (gym.error.Error, AssertionError, TypeError, ValueError) as error:
-            raise ConfigurationError(str(error)) from error
+        except REFUSALS as error:
+            raise ConfigurationError(one_line(f"{setting}: {error}")) from error
         evaluation = Evaluation(
             environments.make_evaluation(config.environment, gamma, self.environment),
             config.environment.id,
@@ -78,6 +86,15 @@ class Training:
                 file=sys.stderr,
                 flush=True,
             )
+        if config.checkpoint.points:
+            try:
+                snapshot.take(self.model)
+            except snapshot.NoSnapshotError as error:
+                raise ConfigurationError(
+                    f"checkpoint.points = {config.checkpoint.points}: this training cannot go on "
+                    f"from a checkpoint, since {error}; checkpoint.points=0 trains without"
+                ) from error
+        self.logged: dict[str, dict[str, Any]] = {}  # and not yet written before an interruption
         self.earlier_seconds = 0.0  # of training before an interruption
         self.begin = time.perf_counter()
 
@@ -87,9 +104,14 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs, as nested plain data and tensors."""
+        evaluation = self.observers.evaluation.environment
         return {
             "snapshot": snapshot.take(self.model),
+            "evaluation": snapshot.take_environments(evaluation),
             "observers": [snapshot.encode(observer.state()) for observer in self.observers],
+            "logged": {
+                name: snapshot.encode(dict(getattr(self.model.logger, name))) for name in LOGGED
+            },
             "seconds": self.seconds(),
         }
 
@@ -100,8 +122,11 @@ class Training:
             Whether in the same episodes; if not, the environments could not be kept.
         """
         same_episodes = snapshot.put(state["snapshot"], self.model)
+        evaluation = self.observers.evaluation.environment
+        same_episodes &= snapshot.put_environments(state["evaluation"], evaluation)
         for observer, encoded in zip(self.observers, state["observers"], strict=True):
             vars(observer).update(snapshot.decode(encoded))
+        self.logged = snapshot.decode({"dict": state["logged"], "ordered": False})
         self.earlier_seconds = state["seconds"]
         return same_episodes
 
@@ -117,6 +142,8 @@ class Training:
         Raises:
             Exception: whatever else interrupts the training.
         """
+        for name, values in self.logged.items():
+            getattr(self.model.logger, name).update(values)
         self.begin = time.perf_counter()
         try:
             self.model.learn(

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import A2C, DQN
-from test_run import make_run
+from support.runs import make_run
 
 from alphagrad.sb3 import UpdateDiagnostics, policy_kwargs
 from experiments.callbacks import (

@@ -43,7 +43,7 @@ def composed(*overrides: str) -> TrainConfig:
         ("environment.id=Acrobt-v1", ["environment.id", "did you mean Acrobot-v1"]),
         ("environment.id=Zzz", ["environment.id", "'Zzz'", "pprint_registry"]),
         ("+anything=1", ["anything", "no such setting"]),
-        ("seed=one", ["seed", "'one'", "Integer"]),
+        ("seed=one", ["seed", "'one'", "valid integer"]),
         ("seed=-1", ["seed", "-1", "greater than or equal to 0"]),
         ("total_steps=0", ["total_steps", "0", "greater than or equal to 1"]),
         ("device=tpu", ["device", "'tpu'", "auto, cpu, cuda"]),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_optimizer import every_path
+from optimizer_cases import every_path
 from torch import nn
 
 from alphagrad import AlphaGrad

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_reference import reference_steps
+from optimizer_cases import every_path, make_gradients, make_parameters, reference, take_steps
 from torch import Tensor, nn
 
 from alphagrad import AlphaGrad, alphagrad
 
-SHAPES = [(7, 5), (5,), (), (0,), (1,), (3, 2, 4)]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"momentum": 0.9},
@@ -24,43 +23,6 @@ SETTINGS: list[dict[str, Any]] = [
     {"maximize": True, "weight_decay": 0.1, "coupled_weight_decay": True},
     {"eps": 0.0},
 ]
-# Single tensors, lists of tensors, and the default: in fp32, the kernel.
-every_path = pytest.mark.parametrize("foreach", [False, True, None])
-
-
-def make_parameters(dtype: torch.dtype = torch.float64) -> list[nn.Parameter]:
-    generator = torch.Generator().manual_seed(0)
-    return [nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in SHAPES]
-
-
-def make_gradients(steps: int) -> list[list[Tensor | None]]:
-    """Gradients in float64; the second parameter has none in the second step."""
-    generator = torch.Generator().manual_seed(1)
-    grads: list[list[Tensor | None]] = [
-        [torch.randn(s, generator=generator, dtype=torch.float64) for s in SHAPES]
-        for _ in range(steps)
-    ]
-    grads[1][1] = None
-    return grads
-
-
-def take_steps(
-    optimizer: torch.optim.Optimizer, params: list[nn.Parameter], grads: list[list[Tensor | None]]
-) -> None:
-    for step in grads:
-        for param, grad in zip(params, step, strict=True):
-            param.grad = None if grad is None else grad.to(param.dtype)
-        optimizer.step()
-
-
-def reference(
-    params: list[nn.Parameter], grads: list[list[Tensor | None]], **settings: Any
-) -> list[np.ndarray]:
-    return reference_steps(
-        [param.detach().double().numpy() for param in params],
-        [[None if g is None else g.numpy() for g in step] for step in grads],
-        **settings,
-    )
 
 
 @every_path
@@ -205,18 +167,6 @@ def test_gradients_reach_the_learning_rate_through_several_steps(nesterov: bool)
     lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
     grad = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(stepped, (lr, grad))
-
-
-@pytest.mark.parametrize("alpha_scaling", ["none", "sqrt"])
-def test_without_a_look_at_values_steps_are_the_same(
-    alpha_scaling: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    params, grads = make_parameters(), make_gradients(3)
-    others = copy.deepcopy(params)
-    take_steps(AlphaGrad(params, lr=0.1, alpha_scaling=alpha_scaling), params, grads)
-    monkeypatch.setattr("alphagrad.normalization._on_host", lambda tensor: False)  # as on a GPU
-    take_steps(AlphaGrad(others, lr=0.1, alpha_scaling=alpha_scaling), others, grads)
-    torch.testing.assert_close(params, others, rtol=1e-12, atol=1e-12)
 
 
 def test_a_subclass_of_tensor_takes_the_loop_over_single_tensors(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_optimizer import every_path, make_gradients, make_parameters, take_steps
+from optimizer_cases import every_path, make_gradients, make_parameters, take_steps
 from torch import nn
 
 from alphagrad import AlphaGrad

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from experiments.agents.gaussian_mlp import GaussianMlp
+from experiments.agents.ppo import CleanRLPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from experiments import algorithms
-from experiments.agents.gaussian_mlp import GaussianMlp
-from experiments.agents.ppo import CleanRLPPO
 
 
 def minibatch(model: CleanRLPPO) -> RolloutBufferSamples:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.config import TrackingConfig
 from experiments.views.tracking import Trackers
-from tests.test_run import make_run
 
 ROOT = Path(__file__).parents[1]
 KEY = "0123456789abcdef" * 2 + "deadbeef"

@@ -1,6 +1,8 @@
 """One run, as a user starts it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +10,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
+from support.runs import ROOT, run_module, start_module
 
-ROOT = Path(__file__).parents[1]
+from experiments.runs.run import Run
+from experiments.train import main
+from experiments.validation import validate
+
 TINY = {
     "dqn_cleanrl": ["total_steps=1200", "algorithm.learning_starts=200"],
     "td3_cleanrl": ["total_steps=700", "algorithm.learning_starts=500"],
@@ -20,15 +27,59 @@ FIELDS = {
     *("curve", "final_score", "final_episodes", "evaluation", "metrics", "optimizer", "timing"),
     *("diagnostics", "provenance"),
 }
+DQN = ["protocol=dqn_cleanrl", "optimizer=adam", *TINY["dqn_cleanrl"], "evaluation.points=0"]
+# An environment that does something at its hundredth step, and optimizers, as users bring them.
+MODULE = """
+import os, signal, sys, time, gymnasium as gym
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+
+class Mine(CartPoleEnv):
+    steps = 0
+    def __init__(self, then="", render_mode=None):
+        super().__init__()
+        self.then = then
+    def step(self, action):
+        Mine.steps += 1
+        if Mine.steps == 100:
+            exec(self.then)
+        return super().step(action)
+
+gym.register("Mine-v0", Mine, max_episode_steps=500)
+"""
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "experiments.train", *arguments, f"runs={folder}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return run_module("experiments.train", *arguments, f"runs={folder}")
+
+
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Do as the command does, without the seconds that a process takes; code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["experiments/train.py", *arguments])
+    code = 0
+    try:
+        main()
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    return code, *capsys.readouterr()
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
+
+
+def statuses(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/status.json"))]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder with a module of the user's own."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.slow
@@ -96,24 +147,57 @@ def test_a_diverged_run_is_a_result(protocol: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_is_checked_before_it_starts_and_runs_in_parallel(tmp_path: Path) -> None:
-    sweep = ["-m", "protocol=dqn_cleanrl", "optimizer=alphagrad", *TINY["dqn_cleanrl"]]
-    sweep += ["evaluation.points=0", "seed=range(2)", "hydra/launcher=joblib"]
-    refused = train(tmp_path, *sweep, "optimizer.alpha=1,10,-1")
-    assert refused.returncode == 2
-    assert "Invalid alpha value: -1" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-    outcome = train(tmp_path, *sweep, "optimizer.alpha=1,10")
+@pytest.mark.parametrize("launcher", ["local", "joblib"])
+def test_a_sweep_runs_in_the_users_folder_with_the_users_modules(
+    launcher: str, elsewhere: Path
+) -> None:
+    sweep = ["-m", *DQN, "environment.id=mine:Mine-v0", "optimizer=glob(a*)", "seed=range(2)"]
+    outcome = run_module(
+        "experiments.train", *sweep, f"hydra/launcher={launcher}", folder=elsewhere
+    )
     assert outcome.returncode == 0, outcome.stderr
-    arms = [(record["arm"], record["seed"]) for record in records(tmp_path)]
+    arms = [(record["arm"], record["seed"]) for record in records(elsewhere / "runs")]
     assert sorted(arms) == [
-        ("alphagrad-alpha1", 0),
-        ("alphagrad-alpha1", 1),
-        ("alphagrad-alpha10", 0),
-        ("alphagrad-alpha10", 1),
+        *[("adam", 0), ("adam", 1), ("alphagrad-alpha1", 0), ("alphagrad-alpha1", 1)]
     ]
+    command = records(elsewhere / "runs")[0]["provenance"]["command"]
+    assert command.startswith("python -m experiments.train protocol=dqn_cleanrl optimizer=adam ")
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_failed_run_ends_with_1_and_the_others_finish(elsewhere: Path) -> None:
+    sweep = ["-m", *DQN, "environment.id=mine:Mine-v0"]
+    sweep += ["+environment.kwargs.then=pass,os._exit(0)", "hydra.launcher.workers=2"]
+    outcome = run_module("experiments.train", *sweep, folder=elsewhere)
+    assert outcome.returncode == 1
+    assert len(records(elsewhere / "runs")) == 1
+    assert "its process ended with exit code 0" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "swept",
+    [
+        "optimizer.alpha=1,10,-1",
+        "optimizer.alpha=range(3,-2,-1)",
+        "optimizer.alpha=choice(1,-1)",
+        "optimizer.alpha=tag(a,choice(1,-1))",
+        "optimizer=glob(a*) optimizer.eps=1,-1",
+        "device=cpu,tpu",
+        "optimizer.alpha=interval(1,2)",
+    ],
+)
+def test_every_kind_of_sweep_is_checked_before_it_starts(
+    swept: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = ["-m", "protocol=dqn_cleanrl", *swept.split(), f"runs={tmp_path}"]
+    code, output, errors = in_process(monkeypatch, capsys, *sweep)
+    assert (code, output) == (2, "")
+    assert errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -126,17 +210,122 @@ def test_a_sweep_is_checked_before_it_starts_and_runs_in_parallel(tmp_path: Path
         (["protocol=dqn_cleanrl", "device=cuda:99"], "device = 'cuda:99': torch finds"),
         (["protocol=dqn_cleanrl", "seed=range(2)"], "seed"),
         (["protocol=dqn_cleanrl", "optimizer.alpha"], "optimizer.alpha"),
+        (["protocol=dqn_cleanrl", "runs="], "runs = ''"),
+        (["protocol=dqn_cleanrl", "runs=/proc/x"], "runs = '/proc/x'"),
+        (["protocol=dqn_cleanrl", "runs=/dev/null"], "runs = '/dev/null'"),
+        (["protocol=dqn_cleanrl", "+environment.kwargs.no=3"], "'no'"),
+        (["protocol=dqn_cleanrl", "environment.id=HalfCheetah-v2"], "gymnasium-robotics"),
+        (["protocol=dqn_cleanrl", "algorithm.buffer_size=1e15"], "Unable to allocate"),
+        (["--folder", "nowhere"], "nowhere/config.yaml: there is no such file"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_created(
-    arguments: list[str], words: str, tmp_path: Path
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    outcome = train(tmp_path, *arguments)
-    assert outcome.returncode == 2
-    assert words in outcome.stderr
-    assert outcome.stderr.count("\n") == 1
-    assert outcome.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    code, output, errors = in_process(monkeypatch, capsys, *arguments)
+    assert (code, output) == (2, "")
+    assert words in errors
+    assert errors.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_one_line_in_a_process_too(tmp_path: Path) -> None:
+    outcome = train(tmp_path, "protocol=dqn_cleanrl", "optimizer.alpha=-1")
+    assert (outcome.returncode, outcome.stdout, outcome.stderr.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        ("raise RuntimeError('a\\x1b[2Jb\\nc')", r"RuntimeError: a\x1b[2Jb c"),
+        ("raise ValueError", "ValueError"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("sys.exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_whatever_an_environment_raises_the_run_has_failed(
+    then: str,
+    reason: str,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = prepared(elsewhere, then)
+    code, output, errors = in_process(monkeypatch, capsys, "--folder", str(run.folder))
+    assert (code, errors) == (1, "")
+    assert f"failed: {reason}" in output
+    assert run.status["reason"] == reason
+    assert "Traceback" in (run.folder / "traceback.txt").read_text()
+
+
+def prepared(folder: Path, then: str) -> Run:
+    """A run of an environment that does something at its hundredth step, in a prepared folder."""
+    sys.modules.pop("mine", None)
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        overrides = [*DQN, "environment.id=mine:Mine-v0", "tracking=none"]
+        run = Run(validate(compose("train", overrides)), overrides)
+    run.config.environment.kwargs["then"] = then
+    run = Run(run.config, overrides)
+    assert run.prepare("running")
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_says_so_and_goes_on_later(
+    number: signal.Signals,
+    elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = prepared(elsewhere, f"os.kill(os.getpid(), {int(number)})")
+    code, output, errors = in_process(monkeypatch, capsys, "--folder", str(run.folder))
+    assert (code, output, errors) == (130, "", "interrupted\n")
+    assert run.status["status"] == "interrupted"
+    code, output, _ = in_process(monkeypatch, capsys, "--folder", str(run.folder))
+    assert (code, run.status["status"]) == (0, "completed")
+    assert "completed" in output
+
+
+def test_a_copy_of_the_process_that_an_environment_makes_does_not_train(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = prepared(elsewhere, "open('pids', 'a').write(f'{os.fork() or os.getpid()} ')")
+    code, _, _ = in_process(monkeypatch, capsys, "--folder", str(run.folder))
+    assert (code, run.status["status"]) == (0, "completed")
+    [copy] = set((elsewhere / "pids").read_text().split())
+    assert os.waitstatus_to_exitcode(os.waitpid(int(copy), 0)[1]) == 1
+
+
+def test_a_program_that_is_interrupted_while_it_starts_ends_with_one_line(tmp_path: Path) -> None:
+    # Python prints what it imports: the signal comes while torch is being imported.
+    process = start_module("experiments.train", *DQN, folder=tmp_path, PYTHONVERBOSE="1")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "import 'torch" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "\ninterrupted\n" in f"\n{errors}"
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_process_is_at_is_left_alone(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = prepared(elsewhere, "pass")
+    overrides = [*run.overrides, "+environment.kwargs.then=pass"]
+    with run.lock():
+        code, output, errors = in_process(monkeypatch, capsys, *overrides)
+    assert (code, output) == (os.EX_TEMPFAIL, "")
+    assert errors == f"{run.folder}: another process is at work on it\n"
 
 
 def test_a_run_that_raises_leaves_its_traceback(tmp_path: Path) -> None:
@@ -149,4 +338,4 @@ def test_a_run_that_raises_leaves_its_traceback(tmp_path: Path) -> None:
     assert "failed: TypeError" in outcome.stderr
     assert "Traceback" not in outcome.stderr
     assert "Traceback" in next(tmp_path.glob("*/traceback.txt")).read_text()
-    assert json.loads(next(tmp_path.glob("*/status.json")).read_text())["status"] == "failed"
+    assert statuses(tmp_path)[0]["status"] == "failed"

@@ -1,17 +1,24 @@
 """The state of a training between two rollouts, as plain data that goes back in bit by bit.
 
 A snapshot is nested dicts, lists and tuples of numbers, strings and tensors: `torch.load` reads it
-with ``weights_only=True``, which runs no code. One exception: an environment whose attributes are
-not all plain data is pickled, into bytes within the snapshot, and unpickled when it is put back.
-MuJoCo's and the classic control environments never are.
+with ``weights_only=True``, which runs no code. One exception: an environment or a wrapper of
+another origin than Gymnasium's, SB3's and this project's whose attributes are not all plain data is
+pickled, into bytes within the snapshot, and unpickled when it is put back. MuJoCo's and the classic
+control environments never are.
 
 Everything that changes is in it: the policy, the optimizers, the replay buffer, SB3's counters, the
-environments with their wrappers and simulators, and all random generators.
+environments with their wrappers, spaces and simulators, and all random generators. What has no such
+form is left out by its type (`EXCLUDED`), or refused.
 """
 
+import hashlib
+import io
 import pickle
 import random
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from types import FunctionType
 from typing import Any
 
 import gymnasium as gym
@@ -19,85 +26,186 @@ import mujoco
 import numpy as np
 import torch
 from gymnasium.envs.mujoco import MujocoEnv
+from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from torch.optim import Optimizer
 
 Environment = gym.Env[Any, Any]
 Snapshot = dict[str, Any]
 
-# Attributes of environments that are no state: how they were made, and how they are drawn.
-FIXED = ("spec", "_cached_spec", "mujoco_renderer", "screen", "clock", "surf", "func", "dtype")
+FORMAT = 2
+ORIGINS = ("gymnasium.", "stable_baselines3.", "experiments.")  # of what is never pickled
+# Attributes of these types are no state of their owner: how it was made and how it is drawn, what
+# is in the snapshot elsewhere.
+EXCLUDED = (EnvSpec, MujocoRenderer, VecEnv, Optimizer)
+# What never changes; a snapshot has its name only, and is put back where the same is found.
+CONSTANTS = (type, np.dtype, torch.dtype, torch.device, Enum)
+SCHEDULES = (ConstantSchedule, FloatSchedule, LinearSchedule)
+# What is put back attribute by attribute, so that whoever else holds it sees the same.
+OBJECTS = (RunningMeanStd, NormalActionNoise, VectorizedActionNoise)
 
 
 class NoSnapshotError(TypeError):
-    """A value has no form as plain data."""
+    """A value has no form as plain data, or its form does not fit where it should go."""
 
 
 def encode(value: Any) -> Any:
-    """A value as plain data.
+    """Return a value as plain data.
 
     Raises:
         NoSnapshotError: if it contains what `decode` could not make again.
     """
-    match value:
-        case None | bool() | int() | float() | str() if not isinstance(value, np.generic):
-            return value
-        case torch.Tensor():
-            return value.detach().clone()
-        case np.ndarray() | np.generic() if np.asarray(value).dtype.kind in "biuf":
-            return {"array": torch.from_numpy(np.array(value)), "scalar": np.isscalar(value)}
-        case np.random.Generator():
-            return {"generator": value.bit_generator.state}
-        case RunningMeanStd():
-            return {"statistics": encode(vars(value))}
-        case deque():
-            return {"deque": [encode(item) for item in value], "maxlen": value.maxlen}
-        case list():
-            return [encode(item) for item in value]
-        case tuple():
-            return tuple(encode(item) for item in value)
-        case dict() if all(isinstance(key, str | int) for key in value):
-            return {"dict": {key: encode(item) for key, item in value.items()}}
-    raise NoSnapshotError(type(value).__name__)
+    # By exact types: of a subclass, `decode` would make the base.
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind in (torch.Tensor, torch.nn.Parameter):
+        return value.detach().clone()
+    if kind is np.ndarray or isinstance(value, np.generic):
+        return _encode_array(np.asarray(value)) | {"scalar": kind is not np.ndarray}
+    if kind is np.random.Generator:
+        return {"generator": value.bit_generator.state}
+    if kind is np.random.RandomState:
+        return {"random_state": encode(value.get_state(legacy=False))}
+    if kind is random.Random:
+        return {"random": value.getstate()}
+    if kind is deque:
+        return {"deque": [encode(item) for item in value], "maxlen": value.maxlen}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return tuple(encode(item) for item in value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {"named": _name(kind), "items": [encode(item) for item in value]}
+    if kind in (dict, OrderedDict) and all(type(key) in (str, int) for key in value):
+        return {"dict": {k: encode(v) for k, v in value.items()}, "ordered": kind is OrderedDict}
+    if isinstance(value, gym.Space):
+        return {"space": [encode(part._np_random) for part in _parts(value)]}
+    if isinstance(value, FunctionType):
+        cells = [encode(cell.cell_contents) for cell in value.__closure__ or ()]
+        return {"function": _name(value), "cells": cells}
+    if isinstance(value, OBJECTS):
+        return {"object": _name(kind), "attributes": encode(vars(value))}
+    if isinstance(value, CONSTANTS):
+        return {"constant": str(value)}
+    if isinstance(value, SCHEDULES):
+        return {"constant": _name(kind)}
+    raise NoSnapshotError(f"a {_name(kind)}")
 
 
-def decode(data: Any) -> Any:
-    """The value that `encode` was given."""
+def decode(data: Any, current: Any = None) -> Any:
+    """Return the value that `encode` was given.
+
+    Args:
+        data: from `encode`.
+        current: the value that stands where this one should go. What others may hold too is changed
+            in place and returned, what never changes has to be there.
+
+    Raises:
+        NoSnapshotError: if ``current`` does not fit.
+    """
     match data:
-        case {"array": tensor, "scalar": scalar}:
-            array = tensor.numpy().copy()
+        case torch.Tensor():
+            if not isinstance(current, torch.Tensor):
+                return data.clone()
+            with torch.no_grad():
+                return current.copy_(data)
+        case {"array": tensor, "dtype": dtype, "shape": shape, "scalar": scalar}:
+            array = tensor.numpy().view(dtype).reshape(shape).copy()
             return array[()] if scalar else array
         case {"generator": state}:
             generator = np.random.Generator(getattr(np.random, state["bit_generator"])())
             generator.bit_generator.state = state
             return generator
-        case {"statistics": attributes}:
-            statistics = RunningMeanStd()
-            vars(statistics).update(decode(attributes))
-            return statistics
+        case {"random_state": state}:
+            legacy = np.random.RandomState()  # noqa: NPY002
+            legacy.set_state(decode(state))
+            return legacy
+        case {"random": state}:
+            plain = random.Random()
+            plain.setstate(state)
+            return plain
         case {"deque": items, "maxlen": maxlen}:
             return deque(map(decode, items), maxlen=maxlen)
-        case {"dict": items}:
-            return {key: decode(item) for key, item in items.items()}
-        case list():
-            return [decode(item) for item in data]
-        case tuple():
-            return tuple(decode(item) for item in data)
+        case {"named": name, "items": items}:
+            _require(name, _name(type(current)))
+            return type(current)(*map(decode, items, current))
+        case {"dict": items, "ordered": ordered}:
+            known = current if isinstance(current, Mapping) else {}
+            found = {key: decode(item, known.get(key)) for key, item in items.items()}
+            return OrderedDict(found) if ordered else found
+        case {"space": generators}:
+            parts = _parts(current) if isinstance(current, gym.Space) else []
+            _require(len(generators), len(parts))
+            for part, generator in zip(parts, generators, strict=True):
+                part._np_random = decode(generator)
+            return current
+        case {"function": name, "cells": cells}:
+            _require(name, _name(current))
+            for cell, item in zip(current.__closure__ or (), cells, strict=True):
+                cell.cell_contents = decode(item, cell.cell_contents)
+            return current
+        case {"object": name, "attributes": attributes}:
+            _require(name, _name(type(current)))
+            vars(current).update(decode(attributes, vars(current)))
+            return current
+        case {"constant": _}:
+            _require(data, encode(current))
+            return current
+        case list() | tuple():
+            olds = [*current] if isinstance(current, list | tuple) else []
+            pairs = zip(data, [*olds, *[None] * len(data)], strict=False)
+            return type(data)(decode(item, old) for item, old in pairs)
     return data
 
 
+def _encode_array(array: np.ndarray) -> dict[str, Any]:
+    if array.dtype.hasobject or array.dtype.names:
+        raise NoSnapshotError(f"an array of {array.dtype}")
+    content = torch.from_numpy(np.frombuffer(bytearray(array.tobytes()), dtype=np.uint8))
+    return {"array": content, "dtype": array.dtype.str, "shape": list(array.shape)}
+
+
+def _name(value: Any) -> str:
+    """Return the name by which a class or a function is imported, roughly."""
+    module, name = (getattr(value, key, None) for key in ("__module__", "__qualname__"))
+    return f"{module}.{name}"
+
+
+def _require(expected: Any, found: Any) -> None:
+    if found != expected:
+        raise NoSnapshotError(f"{found} instead of {expected}")
+
+
+def _parts(space: gym.Space[Any]) -> list[gym.Space[Any]]:
+    """Return a space and the spaces that it is made of, each of which has its own generator."""
+    parts = [space]
+    for value in vars(space).values():
+        inner = value.values() if isinstance(value, Mapping) else value
+        for part in [*inner] if isinstance(inner, Iterable) else [inner]:
+            parts += _parts(part) if isinstance(part, gym.Space) else []
+    return parts
+
+
 def take(model: BaseAlgorithm) -> Snapshot:
-    """The state of a model in training and of its environments, between two rollouts."""
-    environment = model.get_env()
-    assert isinstance(environment, DummyVecEnv)
+    """Return the state of a model in training and of its environments, between two rollouts.
+
+    Raises:
+        NoSnapshotError: if the model or its replay buffer has something that cannot be kept.
+    """
     return {
+        "format": FORMAT,
         "parameters": model.get_parameters(),
-        "attributes": _plain_attributes(model),
+        "attributes": _take_attributes(model),
         "replay_buffer": _take_replay_buffer(model),
-        "environments": [_take_environment(env) for env in environment.envs],
-        "action_space": encode(model.action_space.np_random),
+        "environments": take_environments(model.get_env()),
+        "action_space": encode(model.action_space),
         "python": random.getstate(),
         "numpy": encode(np.random.get_state(legacy=False)),  # noqa: NPY002, the one that SB3 uses
         "torch": torch.get_rng_state(),
@@ -110,19 +218,25 @@ def put(snapshot: Snapshot, model: BaseAlgorithm) -> bool:
 
     Returns:
         Whether the environments are in it too; if not, their episodes begin anew.
+
+    Raises:
+        ValueError: if the snapshot is of another version of this code.
+        NoSnapshotError: if it does not fit the model.
     """
-    environment = model.get_env()
-    assert isinstance(environment, DummyVecEnv)
+    if snapshot.get("format") != FORMAT:
+        raise ValueError(
+            "the checkpoint is of another version of this code; without the folder checkpoints "
+            "the run begins anew"
+        )
+    model._setup_learn(1)  # as `learn` does, which makes a noise for each environment
     model.set_parameters(snapshot["parameters"], exact_match=True, device=model.device)
-    vars(model).update(decode(snapshot["attributes"]))
+    for name, data in snapshot["attributes"].items():
+        setattr(model, name, decode(data, getattr(model, name, None)))
     _put_replay_buffer(snapshot["replay_buffer"], model)
-    complete = all(layers is not None for layers in snapshot["environments"])
-    if complete:
-        for layers, env in zip(snapshot["environments"], environment.envs, strict=True):
-            _put_environment(layers, env)
-    else:
+    complete = put_environments(snapshot["environments"], model.get_env())
+    if not complete:
         model._last_obs = None  # SB3 resets the environments when it has no observation
-    model.action_space._np_random = decode(snapshot["action_space"])
+    decode(snapshot["action_space"], model.action_space)
     random.setstate(snapshot["python"])
     np.random.set_state(decode(snapshot["numpy"]))  # noqa: NPY002
     torch.set_rng_state(snapshot["torch"])
@@ -131,95 +245,218 @@ def put(snapshot: Snapshot, model: BaseAlgorithm) -> bool:
     return complete
 
 
-def _plain_attributes(thing: object) -> Any:
-    """Those attributes that are plain data."""
-    plain = {}
-    for name, value in vars(thing).items():
+def _take_attributes(model: BaseAlgorithm) -> Snapshot:
+    """Return a model's attributes, but for its networks, environments and buffers.
+
+    These are in the snapshot elsewhere, and are on SB3's own list of what is no data.
+    """
+    if getattr(model, "use_sde", False):  # its noise lies in the policy's distribution
+        raise NoSnapshotError("use_sde = True draws noise for several rollouts")
+    elsewhere = model._excluded_save_params()
+    attributes: Snapshot = {}
+    for name, value in vars(model).items():
+        if not isinstance(value, (gym.Space, *EXCLUDED)):
+            try:
+                attributes |= _encode_attributes(model, {name: value})
+            except NoSnapshotError:
+                if name not in elsewhere:
+                    raise
+    return attributes
+
+
+def _encode_attributes(owner: object, attributes: dict[str, Any]) -> Snapshot:
+    encoded = {}
+    for name, value in attributes.items():
         try:
-            plain[name] = encode(value)
-        except NoSnapshotError:
-            continue
-    return {"dict": plain}
+            encoded[name] = encode(value)
+        except (NoSnapshotError, RecursionError) as error:
+            raise NoSnapshotError(f"{type(owner).__name__}.{name} is or has {error}") from error
+    return encoded
 
 
 def _take_replay_buffer(model: BaseAlgorithm) -> Snapshot | None:
-    """The filled rows of the arrays, and the counters."""
-    if not isinstance(model, OffPolicyAlgorithm):
+    """Return the filled rows of the arrays, and whatever else there is."""
+    buffer: ReplayBuffer | None = getattr(model, "replay_buffer", None)
+    if buffer is None:
         return None
-    buffer = model.replay_buffer
-    assert buffer is not None
-    filled = buffer.buffer_size if buffer.full else buffer.pos
-    arrays = {
-        name: torch.from_numpy(value[:filled])
+    # One more: with optimize_memory_usage, the last next observation lies there.
+    filled = buffer.buffer_size if buffer.full else min(buffer.pos + 1, buffer.buffer_size)
+    arrays = _arrays(buffer)
+    others = {
+        name: value
         for name, value in vars(buffer).items()
-        if isinstance(value, np.ndarray)
+        if name not in arrays and not isinstance(value, EXCLUDED)
     }
-    return {"pos": buffer.pos, "full": buffer.full, "arrays": arrays}
+    rows = {
+        name: {key: torch.from_numpy(array[:filled]) for key, array in columns.items()}
+        for name, columns in arrays.items()
+    }
+    return {"rows": rows, "attributes": _encode_attributes(buffer, others)}
 
 
 def _put_replay_buffer(state: Snapshot | None, model: BaseAlgorithm) -> None:
-    if state is None or not isinstance(model, OffPolicyAlgorithm):
+    if state is None:
         return
-    buffer = model.replay_buffer
-    assert buffer is not None
-    buffer.pos, buffer.full = state["pos"], state["full"]
-    for name, rows in state["arrays"].items():
-        getattr(buffer, name)[: len(rows)] = rows.numpy()
+    buffer: ReplayBuffer = model.replay_buffer  # type: ignore[attr-defined]
+    for name, columns in _arrays(buffer).items():
+        for key, array in columns.items():
+            rows = state["rows"][name][key].numpy()
+            array[: len(rows)] = rows
+    for name, data in state["attributes"].items():
+        setattr(buffer, name, decode(data, getattr(buffer, name)))
+
+
+def _arrays(buffer: ReplayBuffer) -> dict[str, dict[str, np.ndarray]]:
+    """Return a buffer's numeric arrays of a row for each position, and its dictionaries of such."""
+    found = {}
+    for name, value in vars(buffer).items():
+        columns = value if isinstance(value, dict) else {"": value}
+        if columns and all(
+            isinstance(array, np.ndarray)
+            and len(array) == buffer.buffer_size
+            and array.dtype.kind in "biuf"
+            for array in columns.values()
+        ):
+            found[name] = columns
+    return found
+
+
+def take_environments(environment: VecEnv | None) -> list[list[Snapshot] | None]:
+    """Return the states of a vector's environments; None for one that cannot be kept."""
+    assert isinstance(environment, DummyVecEnv)
+    return [_take_environment(env) for env in environment.envs]
+
+
+def put_environments(states: list[list[Snapshot] | None], environment: VecEnv | None) -> bool:
+    """Bring a vector's environments to their states; return whether all could be."""
+    assert isinstance(environment, DummyVecEnv)
+    try:
+        for layers, env in zip(states, environment.envs, strict=True):
+            if layers is None:
+                return False
+            _put_environment(layers, env)
+    except NoSnapshotError:
+        return False
+    return True
 
 
 def _take_environment(environment: Environment) -> list[Snapshot] | None:
-    """The state of each wrapper, from the outermost to the environment itself.
+    """Return the state of each wrapper, from the outermost to the environment itself.
 
-    None if the environment can neither be written as plain data nor pickled: then its episode
-    cannot be continued. A MuJoCo simulation is kept as its full integration state, since pickling
-    it, as Gymnasium does, starts it anew.
+    A MuJoCo simulation has a form of its own, since pickling it, as Gymnasium does, starts it anew.
     """
     layers: list[Snapshot] = []
-    while isinstance(environment, gym.Wrapper):
-        layers.append({"attributes": _plain_attributes(environment)})
-        environment = environment.env
-    layer: Snapshot = {}
-    changing = {
-        name: value
-        for name, value in vars(environment).items()
-        if name not in FIXED and not isinstance(value, gym.Space)
-    }
-    if isinstance(environment, MujocoEnv):
-        layer["simulation"] = torch.from_numpy(_simulation(environment))
-        del changing["model"], changing["data"]
-    try:
-        layer["attributes"] = encode(changing)
-    except NoSnapshotError:
+    for owner in _layers(environment):
+        spaces, others = _split(owner)
+        layer: Snapshot = {"spaces": _encode_attributes(owner, spaces)}
+        if isinstance(owner, MujocoEnv):
+            layer["simulation"] = _take_simulation(owner)
         try:
-            layer["pickled"] = torch.tensor(list(pickle.dumps(changing)), dtype=torch.uint8)
-        except Exception:  # whatever an attribute's own code raises: it cannot be kept
-            return None
-    return [*layers, layer]
+            layer["attributes"] = _encode_attributes(owner, others)
+        except NoSnapshotError:
+            if not _may_be_pickled(owner):
+                return None
+            try:
+                layer["pickled"] = torch.frombuffer(_pickle(others, environment), dtype=torch.uint8)
+            except Exception:  # whatever an attribute's own code raises: it cannot be kept
+                return None
+        layers.append(layer)
+    return layers
 
 
 def _put_environment(layers: list[Snapshot], environment: Environment) -> None:
-    for layer in layers:
+    owners = _layers(environment)
+    _require(len(layers), len(owners))
+    for owner, layer in zip(owners, layers, strict=True):
+        spaces, others = _split(owner)
+        for name, data in layer["spaces"].items():
+            decode(data, spaces.get(name))
         if "pickled" in layer:
+            if not _may_be_pickled(owner):
+                raise NoSnapshotError(f"pickled attributes of {type(owner).__name__}")
             attributes = pickle.loads(layer["pickled"].numpy().tobytes())
         else:
-            attributes = decode(layer["attributes"])
+            attributes = {
+                name: decode(data, others.get(name)) for name, data in layer["attributes"].items()
+            }
         for name, value in attributes.items():
-            if isinstance(value, RunningMeanStd):
-                # In place: the evaluation's environment reads the same statistics.
-                vars(getattr(environment, name)).update(vars(value))
-            else:
-                setattr(environment, name, value)
-        if "simulation" in layer:
-            assert isinstance(environment, MujocoEnv)
-            kind = mujoco.mjtState.mjSTATE_INTEGRATION
-            state = layer["simulation"].numpy()
-            mujoco.mj_setState(environment.model, environment.data, state, kind)
-        if isinstance(environment, gym.Wrapper):
-            environment = environment.env
+            setattr(owner, name, value)
+        if isinstance(owner, MujocoEnv):
+            _put_simulation(layer["simulation"], owner)
 
 
-def _simulation(environment: MujocoEnv) -> np.ndarray:
+def _layers(environment: Environment) -> list[Environment]:
+    """Return the wrappers of an environment, from the outermost, and the environment itself."""
+    layers = [environment]
+    while isinstance(layers[-1], gym.Wrapper):
+        layers.append(layers[-1].env)
+    return layers
+
+
+def _split(owner: Environment) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the spaces among the attributes of a layer, its class's included, and the others."""
+    of_classes = {name: value for cls in reversed(type(owner).__mro__) for name, value in vars(cls).items()}
+    spaces = {
+        name: value
+        for name, value in (of_classes | vars(owner)).items()
+        if isinstance(value, gym.Space)
+    }
+    inner = owner.env if isinstance(owner, gym.Wrapper) else None
+    simulator = (mujoco.MjModel, mujoco.MjData) if isinstance(owner, MujocoEnv) else ()
+    others = {
+        name: value
+        for name, value in vars(owner).items()
+        if not isinstance(value, (gym.Space, *EXCLUDED, *simulator))
+        and value is not inner
+        and not type(value).__module__.startswith("pygame")
+    }
+    return spaces, others
+
+
+def _may_be_pickled(owner: Environment) -> bool:
+    return not type(owner).__module__.startswith(ORIGINS)
+
+
+def _pickle(attributes: dict[str, Any], environment: Environment) -> bytearray:
+    """Pickle attributes, but none that leads back to their environment: it would be a copy then."""
+    owners = {id(layer) for layer in _layers(environment)}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> None:
+            if id(value) in owners:
+                raise pickle.PicklingError("the environment itself")
+
+    buffer = io.BytesIO()
+    Pickler(buffer).dump(attributes)
+    return bytearray(buffer.getvalue())
+
+
+def _take_simulation(environment: MujocoEnv) -> Snapshot:
+    """Return MuJoCo's integration state, all that was computed from it, and the model's digest.
+
+    Some rewards and observations read what was computed in the step before: Ant's and Humanoid's.
+    """
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(environment.model, kind))
     mujoco.mj_getState(environment.model, environment.data, state, kind)
-    return state
+    computed = {name: torch.from_numpy(np.array(a)) for name, a in _fields(environment.data)}
+    model = hashlib.sha256(b"".join(array.tobytes() for _, array in _fields(environment.model)))
+    return {"state": torch.from_numpy(state), "computed": computed, "model": model.hexdigest()}
+
+
+def _put_simulation(simulation: Snapshot, environment: MujocoEnv) -> None:
+    """Put back what `_take_simulation` has taken, if the model has not been changed in training."""
+    _require(simulation["model"], _take_simulation(environment)["model"])
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = simulation["state"].numpy()
+    mujoco.mj_setState(environment.model, environment.data, state, kind)
+    for name, array in _fields(environment.data):
+        value = simulation["computed"][name].numpy()
+        if value.shape == array.shape:  # those of the contacts are of the next step's size
+            array[...] = value
+
+
+def _fields(structure: Any) -> list[tuple[str, np.ndarray]]:
+    """Return the arrays of one of MuJoCo's structures, by name."""
+    found = ((name, getattr(structure, name)) for name in dir(structure) if name[0] != "_")
+    return [(name, value) for name, value in found if isinstance(value, np.ndarray)]

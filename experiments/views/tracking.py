@@ -4,11 +4,13 @@ A tracker never stops a run: one that fails is left out from there on, with one 
 it has logged stays on disk. Below ``runs`` lie ``wandb/``, which ``make dashboard`` shows and
 ``make wandb-sync`` uploads, and ``tensorboard/<study>/<arm>/``.
 
-A killed run goes on from a checkpoint and takes some steps again; they are shown once. wandb gets
-no step that an earlier process has brought to the disk, TensorBoard is told to drop what follows
-the checkpoint.
+A killed run goes on from a checkpoint and takes some steps again; they are logged once. wandb gets
+no step that an earlier process has brought to the disk; TensorBoard's file and ``progress.csv``
+lose what follows the checkpoint.
 """
 
+import csv
+import io
 import json
 import math
 import os
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from numbers import Real
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +34,7 @@ from experiments.runs.files import write_text
 from experiments.runs.run import Run
 
 STEP = "global_step"
+PROGRESS_STEP = "time/total_timesteps"
 INIT_SECONDS = 10.0
 FINISH_SECONDS = 30.0
 SCALARS = ("status", "reason", "steps", "final_score", "final_episodes")
@@ -47,7 +51,7 @@ class Tracker(Protocol):
 
 
 class Trackers(KVWriter):
-    """The trackers of a run that its configuration asks for, less those that have failed.
+    """The trackers of a run that its configuration asks for, without those that have failed.
 
     Leave it as a context manager, and the trackers are finished.
 
@@ -127,14 +131,14 @@ def warn(text: str) -> None:
 
 
 def group(run: Run) -> str:
-    """The run's study, or what stands for it in a run without one."""
+    """Return the run's study, or what stands for it in a run without one."""
     config = run.config
     plain = f"{config.algorithm['name']}-{config.environment.id}"
     return config.tracking.group or config.protocol or plain
 
 
 def tracked_config(run: Run) -> dict[str, Any]:
-    """The whole configuration; the optimizer's settings also as plain keys, as plots need them."""
+    """Return the whole configuration; as plots need them, the optimizer's settings are plain keys."""
     config = asdict(run.config)
     return config | {
         **arguments(config["optimizer"]),
@@ -238,7 +242,7 @@ class Wandb:
 
 
 def wandb_id(run: Run) -> str:
-    """The id of a run's folder in wandb: the run's identity, and digits that a new folder changes.
+    """Return the id of a run's folder in wandb: the run's identity, and digits of a new folder.
 
     Wandb does not take the id of a deleted run again.
     """
@@ -249,11 +253,52 @@ def wandb_id(run: Run) -> str:
 
 
 def last_step(folder: Path) -> int:
-    """The last environment step in one of wandb's folders, by wandb's own reader; -1 for none."""
-    [path] = folder.glob("*.wandb")
+    """Return the last environment step in one of wandb's folders, by wandb's own reader.
+
+    It is -1 if there is none: a process that was killed in ``wandb.init`` leaves a folder without a
+    file, or with an empty one.
+    """
+    path = next(folder.glob("*.wandb"), None)
+    if path is None or path.stat().st_size == 0:
+        return -1
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return int(json.loads(output)["summary"].get(STEP, -1))
+
+
+def drop_later_rows(path: Path, step: int) -> None:
+    """Remove from one of SB3's ``progress.csv`` what a run that goes on will write again.
+
+    Args:
+        path: the file.
+        step: environment steps; rows beyond are removed.
+    """
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or []
+        # A row that a kill has cut short lacks its last columns.
+        rows = [row for row in reader if None not in row.values() and row[PROGRESS_STEP]]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for row in rows if float(row[PROGRESS_STEP]) <= step)
+    write_text(path, text.getvalue())
+
+
+def earlier_events(paths: list[Path], step: int) -> list[Any]:
+    """Return the summaries up to an environment step in TensorBoard's files, each once."""
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]
+        RawEventFileLoader,
+    )
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+
+    found = {}
+    for path in paths:
+        for content in RawEventFileLoader(str(path)).Load():
+            event = Event.FromString(content)
+            if event.HasField("summary") and event.step <= step:
+                found[content] = event
+    return sorted(found.values(), key=attrgetter("step"))
 
 
 class TensorBoard:
@@ -270,12 +315,21 @@ class TensorBoard:
         config = run.config
         name = f"seed{config.seed}-{run.identity}"
         folder = Path(config.runs, "tensorboard", group(run), config.optimizer["name"], name)
-        # What was logged after the checkpoint from which a run goes on is logged again.
-        self.writer = SummaryWriter(str(folder), purge_step=run.first_step + 1)
-        settings = tracked_config(run)
-        plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
-        for summary in hparams(plain, {"final_score": math.nan}):
-            self.writer._get_file_writer().add_summary(summary)
+        # One file: several are read in the order of the clocks that named them.
+        paths = sorted(folder.glob("*tfevents*"))
+        events = earlier_events(paths, run.first_step)
+        self.writer = SummaryWriter(str(folder), filename_suffix=f".{secrets.token_hex(3)}")
+        file = self.writer._get_file_writer()
+        for event in events:
+            file.add_event(event, walltime=event.wall_time)
+        if not events:
+            settings = tracked_config(run)
+            plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str)}
+            for summary in hparams(plain, {"final_score": math.nan}):
+                file.add_summary(summary)
+        self.writer.flush()
+        for path in paths:
+            path.unlink()
 
     def log(self, row: dict[str, float], step: int) -> None:
         """Write the metrics of an environment step."""

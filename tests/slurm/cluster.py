@@ -35,6 +35,7 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
 ReturnToService=2
+MaxArraySize=10
 KillWait=2
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
 SelectType=select/cons_tres

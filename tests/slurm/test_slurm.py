@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from cluster import slurm
 ROOT = Path(__file__).parents[2]
 SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
 # Without a checkpoint before its end but for those that a signal asks for.
-SLOW = ["environment.id=slow_environment:Slow-v0", "checkpoint.points=1", *SHORT]
+SLOW = ["checkpoint.points=1", *SHORT]
+SLOW_TASK = "+study.tasks.CartPole-v1.environment='slow_environment:Slow-v0'"
 
 
 def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
@@ -38,6 +40,7 @@ def start(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -58,8 +61,13 @@ def tasks(folder: Path) -> dict[str, Path]:
 
 def status(run: Path) -> tuple[str, int]:
     """The status of a run, and how far it is."""
-    content = json.loads((run / "status.json").read_text())
+    content = status_of(run)
     return content["status"], content["step"]
+
+
+def status_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return content
 
 
 def under_way(run: Path) -> bool:
@@ -110,26 +118,25 @@ def assert_equal(record: dict[str, Any], expected: dict[str, Any]) -> None:
     assert record == expected
 
 
-def test_a_study_completes_on_two_nodes_though_it_is_killed_itself(
+def test_two_studies_together_submit_each_run_once_and_a_killed_one_goes_on(
     tmp_path: Path, slurm_folder: Path
 ) -> None:
-    arms = '["optimizer=adam","optimizer=sgd","optimizer=rmsprop","optimizer=sign_sgd"]'
-    more = [f"study.quick.arms={arms}", "study.quick.seeds=2", "workers=2"]
-    process = study(tmp_path, SHORT, *more)
-    wait_until(lambda: list(tmp_path.glob("results/*/records/*.json")))
-    process.kill()
-    process.communicate()
+    more = ["study.quick.values.alphagrad=[1,3,10]", "study.quick.seeds=2", "workers=2"]
+    first, second = study(tmp_path, SHORT, *more), study(tmp_path, SHORT, *more)
+    wait_until(lambda: len(tasks(tmp_path)) == 8)
     submitted = tasks(tmp_path)
+    [array] = {task.partition("_")[0] for task in submitted}
+    first.kill()
+    second.kill()
+    first.communicate()
+    second.communicate()
 
     process = study(tmp_path, SHORT, *more)
     output, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert "8 of 8 runs done, 0 running, 0 failed" in output
-    assert len(list(tmp_path.glob("results/dqn-quick/records/*.json"))) == 8
+    assert len(list(tmp_path.glob("results/quick/records/*.json"))) == 8
     assert tasks(tmp_path) == submitted  # none was submitted twice
-    [script] = tmp_path.glob("runs/.slurm/*/*_submission.sh")
-    assert "--array=0-7%2" in script.read_text()
-    [array] = {task.partition("_")[0] for task in submitted}
     wait_until(lambda: len(completed(slurm_folder, array)) == 8)
     assert set(completed(slurm_folder, array)) == {("COMPLETED", "n1"), ("COMPLETED", "n2")}
 
@@ -146,8 +153,8 @@ def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
 
 
 def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
-    one = ['study.quick.arms=["optimizer=alphagrad"]', "study.quick.seeds=1"]
-    process = study(tmp_path, SLOW, *one)
+    one = ["study.quick.values={alphagrad:[3]}", "study.quick.seeds=1"]
+    process = study(tmp_path, SLOW, SLOW_TASK, *one)
     [run] = wait_until(lambda: tasks(tmp_path)).values()
     wait_until(lambda: under_way(run))
     slurm("sbatch", "-phigh", "-N2", "--mem=100", "-o/dev/null", "--wrap=sleep 1")
@@ -168,30 +175,74 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
     assert_equal(without_times(record), without_times(undisturbed))
 
 
-def test_a_killed_task_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    arms = '["optimizer=adam","optimizer=sgd","optimizer=sign_sgd"]'
-    process = study(tmp_path, SLOW, f"study.quick.arms={arms}", "study.quick.seeds=1")
-    killed, cancelled, _ = sorted(wait_until(lambda: tasks(tmp_path)))
-    wait_until(lambda: all(under_way(tasks(tmp_path)[task]) for task in (killed, cancelled)))
+def test_what_became_of_a_task_is_told_by_its_name(tmp_path: Path) -> None:
+    process = study(
+        tmp_path, SLOW, SLOW_TASK, "study.quick.values.alphagrad=[1,3,10]", "study.quick.seeds=1"
+    )
+    killed, cancelled, pending, _ = sorted(wait_until(lambda: full(tasks(tmp_path), 4)))
+    folders = tasks(tmp_path)
+    wait_until(lambda: all(under_way(folders[task]) for task in (killed, cancelled)))
     os.kill(process_of(killed), signal.SIGKILL)
+    slurm("scancel", pending)
     slurm("scancel", cancelled)
-    ended = [tasks(tmp_path)[task] for task in (killed, cancelled)]
-    wait_until(lambda: [status(run)[0] for run in ended] == ["failed", "failed"])
+    ended = [folders[task] for task in (killed, cancelled, pending)]
+    wait_until(lambda: [status(run)[0] for run in ended] == ["failed"] * 3)
     (tmp_path / "fast").touch()
     output, errors = process.communicate()
     assert process.returncode == 1
-    assert "1 of 3 runs done, 0 running, 2 failed" in output
+    assert "1 of 4 runs done, 0 running, 3 failed" in output
     assert f"its Slurm task {killed} is FAILED" in errors
     assert f"its Slurm task {cancelled} is CANCELLED" in errors
+    assert f"its Slurm task {pending} is CANCELLED" in errors
     assert "retry=failed" in errors
     assert "Traceback" not in errors
+
+
+def full(found: dict[str, Path], number: int) -> dict[str, Path]:
+    return found if len(found) == number else {}
+
+
+def test_an_interrupted_study_leaves_no_task_behind(tmp_path: Path) -> None:
+    process = study(tmp_path, SLOW, SLOW_TASK, "study.quick.seeds=1")
+    folders = wait_until(lambda: full(tasks(tmp_path), 3))
+    wait_until(lambda: sum(under_way(run) for run in folders.values()) == 2)
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "interrupted" in output
+    wait_until(lambda: {status(run)[0] for run in folders.values()} == {"interrupted"})
+    wait_until(lambda: not slurm("squeue", "--me", "-h", "--states=PENDING,RUNNING"))
+
+
+def test_a_task_that_cannot_start_is_told_with_slurms_reason(tmp_path: Path) -> None:
+    slurm("scontrol", "update", "PartitionName=high", "State=DOWN")
+    try:
+        one = ["study.quick.values={adam:[2.5e-4]}", "study.quick.seeds=1"]
+        process = study(tmp_path, SHORT, *one, "launcher.partition=high")
+        [run] = wait_until(lambda: tasks(tmp_path)).values()
+        wait_until(lambda: "PartitionDown" in str(status_of(run)["reason"]))
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate()
+        assert "1 pending, 0 failed (Slurm's reason: PartitionDown)" in output
+    finally:
+        slurm("scontrol", "update", "PartitionName=high", "State=UP")
+
+
+def test_more_runs_than_an_array_may_have_are_split(tmp_path: Path) -> None:
+    process = study(tmp_path, SHORT, "study.quick.seeds=3", "study.quick.values.alphagrad=[1,3,10]")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "12 of 12 runs done" in output
+    arrays = Counter(task.partition("_")[0] for task in tasks(tmp_path))
+    assert sorted(arrays.values()) == [2, 10]  # cluster.py: MaxArraySize
 
 
 def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     process = start(
         tmp_path,
         "train",
-        *["-m", "protocol=dqn_cleanrl", "optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
+        *["-m", "protocol=dqn_cleanrl", "environment.id=slow_environment:Slow-v0"],
+        *["optimizer=alphagrad,adam", *SLOW, f"runs={tmp_path}"],
         *["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"],
         *["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=10"],
     )
@@ -220,4 +271,4 @@ def test_a_mistake_is_one_line(override: str, words: str, tmp_path: Path) -> Non
     assert process.returncode == 2
     assert words in errors
     assert errors.count("\n") == 1
-    assert not list(tmp_path.glob("runs/*/status.json"))
+    assert list(tmp_path.iterdir()) == []

@@ -8,48 +8,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["step"]
+__all__ = ["step", "supports"]
 
 _without_compiler = False
+
+
+def supports(params: list[Tensor], buffers: list[Tensor | None] | None) -> bool:
+    """Return whether `step` is of use: on CUDA, from the second step on, if there is a compiler.
+
+    ``buffers`` are the momentum's, None without one.
+    """
+    return (
+        all(param.is_cuda for param in params)
+        and (buffers is None or all(buffer is not None for buffer in buffers))
+        and not _without_compiler
+        and not torch.compiler.is_compiling()
+    )
 
 
 def step(
     loop: Callable[..., None],
     params: list[Tensor],
     grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
+    buffers: list[Tensor | None] | None,
     *,
     lr: float | Tensor,
     alpha: float,
-    eps: float | Tensor,
     momentum: float,
+    eps: float | Tensor,
     **settings: Any,
-) -> bool:
-    """A step of the loop; whether it was taken.
-
-    It is not where the momentum has no buffer yet, within another compilation, and without a
-    compiler: then nothing has been changed, and for the last a warning says why, once.
-    """
+) -> None:
+    """Take a step of the loop, compiled. If that fails, warn once, and take the step as it is."""
     global _without_compiler
-    first_step = momentum != 0 and any(buffer is None for buffer in momentum_buffers)
-    if _without_compiler or first_step or torch.compiler.is_compiling():
-        return False
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
-    compiled = _compiled(loop, momentum=momentum, **settings)
     # What schedules change enters as a tensor, since other numbers are compiled in.
     device = params[0].device
-    lr_tensor = lr if isinstance(lr, Tensor) else _constant(lr, device)
-    alpha_tensor = _constant(alpha, device)
+    scheduled = {
+        name: value if isinstance(value, Tensor) else _constant(value, device)
+        for name, value in (("lr", lr), ("alpha", alpha), ("momentum", momentum))
+    }
     try:
-        compiled(params, grads, momentum_buffers, lr=lr_tensor, alpha=alpha_tensor, eps=eps)
+        _compiled(loop, **settings)(params, grads, buffers, eps=eps, **scheduled)
     except TorchDynamoException as error:
         _without_compiler = True
         reason = str(error).strip().partition("\n")[0]
         message = f"fused=True goes on without torch.compile, which failed: {reason}"
         warnings.warn(message, stacklevel=2)
-        return False
-    return True
+        loop(params, grads, buffers, lr=lr, alpha=alpha, momentum=momentum, eps=eps, **settings)
 
 
 @cache

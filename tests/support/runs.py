@@ -1,0 +1,56 @@
+"""Runs and processes for tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.config import EnvironmentConfig, TrainConfig
+from experiments.runs.run import Run
+
+ROOT = Path(__file__).parents[2]
+TINY = ["total_steps=1200", "algorithm.learning_starts=200", "evaluation.points=0"]
+"""What makes a run of DQN on CartPole last a second."""
+
+
+def make_run(folder: Path, **changes: Any) -> Run:
+    """Return a run of DQN whose folder is in ``folder``."""
+    config = TrainConfig(
+        algorithm={"_target_": "stable_baselines3.DQN", "name": "dqn", "gamma": 0.99},
+        environment=EnvironmentConfig(id="CartPole-v1"),
+        optimizer={"_target_": "torch.optim.Adam", "name": "adam", "eps": 1e-8},
+        runs=str(folder),
+        **changes,
+    )
+    return Run(config, ["seed=3"])
+
+
+def outcome(**changes: Any) -> dict[str, Any]:
+    """Return a record's fields that a training gives, as far as they are read again."""
+    timing = {"wall_seconds": 1.0, "steps_per_second": 1000.0}
+    return {"steps": 1000, "final_score": None, "timing": timing} | changes
+
+
+def start_module(
+    module: str, *arguments: str, folder: Path = ROOT, **variables: str
+) -> "subprocess.Popen[str]":
+    """Start a module of the project from a folder, as a user does from elsewhere."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_module(
+    module: str, *arguments: str, folder: Path = ROOT, **variables: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a module of the project to its end."""
+    process = start_module(module, *arguments, folder=folder, **variables)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
