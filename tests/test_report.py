@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -65,7 +66,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rate nor on a logarithmic scale.
     """
     folder = tmp_path_factory.mktemp("repository") / "results"
-    brew = {"families": FAMILIES, "baseline": "water", "subject": "broth", "overview": 1}
+    brew: dict[str, Any] = {"families": FAMILIES, "baseline": "water", "subject": "broth"}
     arms = [("water", 90.0), ("water", 70.0), ("broth", 0.0), ("broth", 0.5), ("broth", 0.9)]
     arms.append(("_tea|", 2.0))
     records = [
@@ -87,7 +88,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index, arm in enumerate(arms)
         for seed in range(3)
     ]
-    write_study(folder, "brew", *records, **brew)
+    write_study(folder, "brew", *records, **brew, overview=1)
     for record in records:
         if record["status"] == "diverged":
             record["reason"] = f"train/loss is nan {HOSTILE}"
@@ -281,14 +282,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    driver = shutil.which("chromedriver")
-    if not driver or not shutil.which("chromium"):
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not driver or not chromium:
         missing = "needs Debian's chromium and chromium-driver"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = chromium
     for argument in (
         "headless=new",
         "no-sandbox",
@@ -332,7 +333,8 @@ def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -
     links = browser.find_elements(By.CSS_SELECTOR, "a[href^='#']")
     assert len(links) > 3
     for link in links:
-        assert browser.find_elements(By.ID, link.get_attribute("href").partition("#")[2])
+        target = link.get_attribute("href") or ""
+        assert browser.find_elements(By.ID, target.partition("#")[2])
 
     def click(element: WebElement) -> None:
         browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", element)
@@ -354,4 +356,4 @@ def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -
     assert browser.find_elements(By.CSS_SELECTOR, "dialog[open] #stage svg")
     browser.find_element(By.ID, "close").click()
     assert browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]") == figures
-    assert browser.get_log("browser") == []
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
