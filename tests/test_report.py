@@ -14,9 +14,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from support.records import make_family, make_record, write_record, write_study
 
 from scripts.figures import CONVERGENCE_FIGURES, TASK_FIGURES
-from scripts.figures.plot import ENDINGS
-from scripts.report import main, short_path
+from scripts.figures.plot import PAGES
+from scripts.report import main, short_path, write_report
 
+ENDINGS = (*PAGES, ".txt")
+"""The other files of a figure are in tests/test_figures.py."""
 HOSTILE = "<img src=x onerror=alert(1)>"
 ROOT = Path(__file__).parents[1]
 TASKS = {"kettle": "Kettle-v7", "pan": "Pan-v0"}
@@ -109,13 +111,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "differences": ["None | <b>."],
     }
     (folder.parent / "words.yaml").write_text(json.dumps(words))
-    assert main(arguments(folder)) == 0
+    write_report(folder, folder.parent / "claims", folder.parent / "words.yaml", ENDINGS)
     return folder
-
-
-def arguments(results: Path) -> list[str]:
-    home = results.parent
-    return [f"results={results}", f"claims={home / 'claims'}", f"words={home / 'words.yaml'}"]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +135,7 @@ def test_everything_is_written_for_each_task(results: Path) -> None:
     assert (results / "figures" / "overview.png").exists()
     for folder in (results / "brew", results / "quick" / "brew"):
         assert (folder / "table.csv").exists()
-        assert (folder / "figures" / "kettle" / "learning_curves.pdf").exists()
+        assert (folder / "figures" / "kettle" / "learning_curves.png").exists()
     assert (results / "CLAIMS.md").exists()
 
 
