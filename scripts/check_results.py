@@ -43,7 +43,10 @@ def differences(results: Path) -> Iterator[str]:
         for path in _files(results, SOURCES):
             (again / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results / path, again / path)
-        write_report(again, Path(settings.claims), Path(settings.words), PAGES)
+        try:
+            write_report(again, Path(settings.claims), Path(settings.words), PAGES)
+        except (RecordError, SettingsError) as error:  # the copy's paths are nobody's business
+            raise type(error)(str(error).replace(str(again), str(results))) from error
         for path in sorted({*_files(results, MADE), *_files(again, MADE)}):
             here, made = results / path, again / path
             if not made.exists():

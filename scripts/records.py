@@ -32,14 +32,6 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Algorithm(Schema):
-    """The algorithm's settings: its base learning rate, and more that is only compared."""
-
-    model_config = ConfigDict(extra="allow")
-
-    learning_rate: PositiveFloat
-
-
 class Environment(Schema):
     """The environment's settings: its Gymnasium id, and more that is only compared."""
 
@@ -53,7 +45,7 @@ class Configuration(Schema):
 
     model_config = ConfigDict(extra="allow")
 
-    algorithm: Algorithm
+    algorithm: dict[str, Any]
     environment: Environment
     optimizer: dict[str, Any]
     total_steps: PositiveInt

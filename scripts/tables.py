@@ -183,7 +183,7 @@ def to_markdown(table: StudyTable) -> str:
         "|" + "".join(" --- |" if side == "left" else " ---: |" for side in table.justify),
         *(f"| {' | '.join(map(cell, cells))} |" for cells in table.texts),
         "",
-        *(f"- {note}" for note in notes(study)),
+        *(f"- {cell(note)}" for note in notes(study)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -5,19 +5,43 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from record_fixtures import make_record, write_records
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
+from support.records import make_family, make_record, write_record, write_study
 
-from scripts.figures import STUDY_FIGURES, THEORY_FIGURES
-from scripts.figures.plot import Drawn
-from scripts.report import main, short_path
+from scripts.figures import CONVERGENCE_FIGURES, TASK_FIGURES
+from scripts.figures.plot import PAGES
+from scripts.report import main, short_path, write_report
 
+ENDINGS = (*PAGES, ".txt")
+"""The other files of a figure are in tests/test_figures.py."""
 HOSTILE = "<img src=x onerror=alert(1)>"
 ROOT = Path(__file__).parents[1]
+TASKS = {"kettle": "Kettle-v7", "pan": "Pan-v0"}
+FAMILIES = {
+    "water": make_family("Old $water$", "optimizer.heat", "t", 90.0),
+    "broth": make_family("Broth & salt", "optimizer.salt", "salt"),
+    "_tea|": make_family(f"_Tea {HOSTILE}", "optimizer.leaves", "β"),
+}
+
+CLAIMS = f"""
+salt:
+  source: paper
+  text: "Salt is better, {HOSTILE} | always"
+  checks:
+    - {{rule: better, study: brew, task: kettle}}
+    - {{rule: better, study: brew, task: pan}}
+tomorrow:
+  source: ours
+  text: Will it be?
+  checks:
+    - {{rule: better, study: brew_tomorrow}}
+    - {{rule: better, study: brew_tomorrow}}
+"""
 
 
 class Page(HTMLParser):
@@ -38,22 +62,56 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results with a report: a study of paper scale with a hostile arm, and one of quick scale."""
+    """Results with a report: a study of invented names at paper scale, and one of quick scale.
+
+    It has two tasks of different length and three families, one of which tunes neither a learning
+    rate nor on a logarithmic scale.
+    """
     folder = tmp_path_factory.mktemp("repository") / "results"
-    diverged = make_record("alphagrad-alpha1", score=200, diverged_at=400, saturated=[0.2, 0.4])
-    diverged["reason"] = f"train/loss is nan {HOSTILE}"
-    hostile = make_record(HOSTILE, score=3000)
-    hostile["provenance"]["cpu"]["model"] = f"A {HOSTILE} CPU"
-    adam = [make_record("adam", seed, score=score) for seed, score in enumerate([800, 1000, 1200])]
-    write_records(folder / "ppo", *adam, diverged, hostile)
-    write_records(folder / "ppo-quick", make_record("adam"))
-    (committed,) = (ROOT / "results" / "theory").glob("*.json")
-    theory = json.loads(committed.read_text())
-    theory["series"] = theory["series"][::40]
-    (folder / "theory").mkdir()
-    (folder / "theory" / "0.json").write_text(json.dumps(theory))
+    brew: dict[str, Any] = {"families": FAMILIES, "baseline": "water", "subject": "broth"}
+    arms = [("water", 90.0), ("water", 70.0), ("broth", 0.0), ("broth", 0.5), ("broth", 0.9)]
+    arms.append(("_tea|", 2.0))
+    records = [
+        make_record(
+            *arm,
+            seed,
+            score=score + 100 * index + seed,
+            task=task,
+            environment=environment,
+            total_steps=steps,
+            protocol="brewing",
+            tuned=FAMILIES[arm[0]]["tuned"],
+            saturated=[0.2, 0.4] if arm[0] == "broth" else None,
+            diverged_at=400 if (task, *arm) == ("pan", "broth", 0.9) else None,
+        )
+        for (task, environment), steps, score in zip(
+            TASKS.items(), (1000, 3000), (800, -500), strict=True
+        )
+        for index, arm in enumerate(arms)
+        for seed in range(3)
+    ]
+    write_study(folder, "brew", *records, **brew, overview=1)
+    for record in records:
+        if record["status"] == "diverged":
+            record["reason"] = f"train/loss is nan {HOSTILE}"
+            record["provenance"]["cpu"]["model"] = f"A {HOSTILE} CPU"
+            write_record(folder, record)
+    write_study(folder, "brew", records[0], **brew, scale="quick")
+    (committed,) = (ROOT / "results" / "convergence").glob("*.json")
+    convergence = json.loads(committed.read_text())
+    convergence["series"] = convergence["series"][::40]
+    (folder / "convergence").mkdir()
+    (folder / "convergence" / "0.json").write_text(json.dumps(convergence))
     shutil.copytree(ROOT / "docs", folder.parent / "docs")
-    assert main([f"results={folder}"]) == 0
+    (folder.parent / "claims").mkdir()
+    (folder.parent / "claims" / "brewing.yaml").write_text(CLAIMS)
+    words = {
+        "title": f"Which brew? {HOSTILE}",
+        "lead": "Three brews.",
+        "differences": ["None | <b>."],
+    }
+    (folder.parent / "words.yaml").write_text(json.dumps(words))
+    write_report(folder, folder.parent / "claims", folder.parent / "words.yaml", ENDINGS)
     return folder
 
 
@@ -62,19 +120,23 @@ def page(results: Path) -> Page:
     return Page((results / "report.html").read_text())
 
 
-def test_everything_is_written(results: Path) -> None:
-    drawn = {path.stem for path in (results / "ppo" / "figures").glob("*.txt")}
-    one_rate = {"score_by_learning_rate_and_alpha"}
-    assert drawn == set(STUDY_FIGURES) - one_rate
-    for name in drawn:
-        for ending in Drawn.ENDINGS:
-            assert (results / "ppo" / "figures" / f"{name}{ending}").stat().st_size
-    theory = {path.stem for path in (results / "theory" / "figures").glob("*.txt")}
-    assert theory == set(THEORY_FIGURES)
+def test_everything_is_written_for_each_task(results: Path) -> None:
+    for task in TASKS:
+        folder = results / "brew" / "figures" / task
+        drawn = {path.stem for path in folder.glob("*.txt")}
+        assert drawn == set(TASK_FIGURES) - {"score_by_two_settings"}
+        for name in drawn:
+            for ending in ENDINGS:
+                assert (folder / f"{name}{ending}").stat().st_size
+            caption = (folder / f"{name}.txt").read_text()
+            assert f"brew at paper scale ({TASKS[task]}, " in caption
+    convergence = {path.stem for path in (results / "convergence" / "figures").glob("*.txt")}
+    assert convergence == set(CONVERGENCE_FIGURES)
     assert (results / "figures" / "overview.png").exists()
-    for folder in ("ppo", "ppo-quick"):
-        assert (results / folder / "table.csv").exists()
-        assert (results / folder / "figures" / "learning_curves.pdf").exists()
+    for folder in (results / "brew", results / "quick" / "brew"):
+        assert (folder / "table.csv").exists()
+        assert (folder / "figures" / "kettle" / "learning_curves.png").exists()
+    assert (results / "CLAIMS.md").exists()
 
 
 def test_the_page_needs_nothing_from_elsewhere(results: Path, page: Page) -> None:
@@ -98,49 +160,73 @@ def test_links_lead_somewhere(results: Path, page: Page) -> None:
         elif link and tag == "a":
             assert (results / link).exists(), link
     links = re.findall(r"\]\(([^)]+)\)", (results / "README.md").read_text())
-    assert len(links) > 20
+    assert len(links) > 15
     for link in links:
         path, _, heading = link.partition("#")
         assert (results / path).exists(), link
         assert not heading or f"## {heading}\n" in (results / path).read_text(), link
 
 
-def test_text_from_records_is_escaped(results: Path, page: Page) -> None:
-    assert page.text.count(HOSTILE) >= 4  # tables, failures, processor, a figure's label
+def test_pages_link_to_committed_files_only(results: Path, page: Page) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (results / "README.md").read_text())
+    links += [attributes["href"] or "" for tag, attributes in page.elements if tag == "a"]
+    assert not [link for link in links if link.endswith((".pdf", ".csv", ".svg", ".txt"))]
+    assert "make plots" in page.text
+
+
+def test_foreign_text_is_escaped(results: Path, page: Page) -> None:
+    # The page's title, a claim, the failures, a processor, an arm's label in figures.
+    assert page.text.count(HOSTILE) >= 5
     assert "img" not in {tag for tag, _ in page.elements}
     assert not any("onerror" in attributes for _, attributes in page.elements)
-    for path in (results / "README.md", results / "ppo" / "table.md"):
+    for path in (results / "README.md", results / "brew" / "table.md", results / "CLAIMS.md"):
         text = path.read_text()
         assert "&lt;img" in text
-        if path.name == "README.md":
-            assert "<img" not in text
+        assert "<img" not in text
+
+
+def test_invented_names_are_reported_whole(results: Path, page: Page) -> None:
+    assert "brew: BREW" in page.text
+    assert "36 runs, 12 arms, Kettle-v7 for 1,000 steps; Pan-v0 for 3,000 steps." in page.text
+    assert "Old $water$" in page.text
+    readme = (results / "README.md").read_text()
+    assert "| Task | Arm | Seeds |" in readme
+    for task in TASKS:
+        assert f"### BREW, {task}\n" in readme
+        assert f"| {task} | broth-salt0.5 | 3 |" in readme
+    # A setting with a 0 has no logarithmic axis.
+    svg = (results / "brew" / "figures" / "pan" / "score_against_setting.svg").read_text()
+    assert ">Broth &amp; salt's salt<" in svg
+    assert "logarithmic" not in svg
+    assert ">0.9<" in svg
 
 
 def test_only_paper_scale_is_reported(results: Path, page: Page) -> None:
-    assert "5 runs of 1,000 steps, 3 arms." in page.text
-    assert "Quick scale" not in page.text
+    assert "quick" not in page.text.lower()
     assert "train/loss is nan" in page.text
     readme = (results / "README.md").read_text()
-    assert "from 5 runs" in readme
-    assert "alphagrad-alpha1 with seed 0 in HalfCheetah-v4 diverged after 400 steps" in readme
-    for name in STUDY_FIGURES:
-        shown = (results / "ppo" / "figures" / f"{name}.svg").exists()
-        assert (f"ppo/figures/{name}.png" in readme) == shown
-        assert any(a.get("id") == f"ppo-figures-{name}" for _, a in page.elements) == shown
+    assert "from 36 runs" in readme
+    assert "broth-salt0.9 with seed 0 in Pan-v0 diverged after 400 steps" in readme
+    for task in TASKS:
+        for name in TASK_FIGURES:
+            shown = (results / "brew" / "figures" / task / f"{name}.svg").exists()
+            assert (f"brew/figures/{task}/{name}.png" in readme) == shown
+            found = any(a.get("id") == f"brew-figures-{task}-{name}" for _, a in page.elements)
+            assert found == shown
 
 
 def test_a_study_says_which_figures_it_lacks(results: Path, page: Page) -> None:
-    text = "which needs AlphaGrad at several learning rates and several alphas, all else equal."
-    assert f"Not drawn: score_by_learning_rate_and_alpha, {text}" in page.text
+    text = "which needs arms that differ from the study's subject in its tuned setting and one"
+    assert f"Not drawn: score_by_two_settings, {text}" in page.text
     readme = (results / "README.md").read_text()
-    assert f"- Not drawn: `score_by_learning_rate_and_alpha`, {text}\n" in readme
+    assert f"- Not drawn: `score_by_two_settings`, {text}" in readme
     assert readme.count("Not drawn") == 1
 
 
 def test_what_decides_a_claim_is_said_once(results: Path) -> None:
     row = r"^\| \[.*\]\(CLAIMS\.md.* \| (.*) \|$"
     claims = re.findall(row, (results / "README.md").read_text(), re.MULTILINE)
-    assert "More runs: AlphaGrad has runs at 0 of 6 settings in td3." in claims
+    assert claims[1] == "More runs: there are none of study brew_tomorrow."
     for lines in claims:
         assert len(set(lines.split("<br>"))) == len(lines.split("<br>"))
 
@@ -163,25 +249,27 @@ def test_paths_are_the_same_but_shorter(path: str, short: str) -> None:
     assert short_path(path) == short
 
 
-@pytest.mark.slow
-def test_the_same_records_give_the_same_bytes(results: Path) -> None:
-    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    for path in before:
-        if path.suffix != ".json":
-            path.unlink()
-    assert main([f"results={results}"]) == 0
-    after = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    assert set(before) == set(after)
-    assert [path for path in before if before[path] != after[path]] == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "no study in"), (["study=ppo"], "Key 'study' not in")],
+    [
+        ([], "no study in"),
+        (["study=ppo"], "Key 'study' not in"),
+        (["words=nowhere.yaml"], "nowhere.yaml: No such file or directory"),
+        (["words=list.yaml"], "list.yaml: Input should be a valid dictionary"),
+        (["words=half.yaml"], "half.yaml: lead: Field required"),
+        (["words=torn.yaml"], "torn.yaml: "),
+    ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in {"list": "[]", "half": "title: A", "torn": "title: ["}.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
     assert main([*arguments, f"results={tmp_path}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("report: ")
@@ -191,14 +279,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    driver = shutil.which("chromedriver")
-    if not driver or not shutil.which("chromium"):
+    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if not driver or not chromium:
         missing = "needs Debian's chromium and chromium-driver"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
+    options.binary_location = chromium
     for argument in (
         "headless=new",
         "no-sandbox",
@@ -242,24 +330,27 @@ def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -
     links = browser.find_elements(By.CSS_SELECTOR, "a[href^='#']")
     assert len(links) > 3
     for link in links:
-        assert browser.find_elements(By.ID, link.get_attribute("href").partition("#")[2])
+        target = link.get_attribute("href") or ""
+        assert browser.find_elements(By.ID, target.partition("#")[2])
 
     def click(element: WebElement) -> None:
         browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", element)
         element.click()
 
     table = browser.find_element(By.TAG_NAME, "table")
-    heading = table.find_elements(By.CSS_SELECTOR, "thead th")[2]
+    heading = table.find_elements(By.CSS_SELECTOR, "thead th")[3]
     orders = []
     for _ in range(2):
         click(heading.find_element(By.TAG_NAME, "button"))
-        cells = table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(3)")
+        cells = table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(4)")
         orders.append((heading.get_attribute("aria-sort"), [cell.text for cell in cells]))
-    scores = ["200.0 [-]", "1,000 [800.0, 1,200]", "3,000 [-]"]
-    assert orders == [("ascending", scores), ("descending", scores[::-1])]
+    lowest = "-499.0 [-500.0, -498.0]"
+    assert [order for order, _ in orders] == ["ascending", "descending"]
+    assert orders[0][1][0] == orders[1][1][-1] == lowest
+    assert orders[0][1] == orders[1][1][::-1]
 
     click(browser.find_element(By.CSS_SELECTOR, ".zoom"))
     assert browser.find_elements(By.CSS_SELECTOR, "dialog[open] #stage svg")
     browser.find_element(By.ID, "close").click()
     assert browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]") == figures
-    assert browser.get_log("browser") == []
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]

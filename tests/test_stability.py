@@ -3,25 +3,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy.stats  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from record_fixtures import make_record, write_records
+from support.estimates import ends
+from support.records import make_record, write_study
 
-from scripts.records import load_study
 from scripts.stability import (
     ReturnRange,
-    alpha_robustness,
     collapsed,
     drawdown,
     instability,
     interquartile_range,
     return_range,
+    robustness,
     smoothed,
 )
 from scripts.statistics import FloatArray, arms_of, interval_estimates
+from scripts.studies import load_study
 
 curves = arrays(
     np.float64,
@@ -34,8 +35,8 @@ def test_spread_is_scipys_interquartile_range_with_an_interval() -> None:
     scores = np.array([1.0, 2, 3, 4, 100])
     estimate = interval_estimates(interquartile_range, scores)
     assert estimate.value == scipy.stats.iqr(scores) == 2
-    assert estimate.low is not None
-    assert 0 <= estimate.low <= 2 <= estimate.high
+    low, high = ends(estimate)
+    assert 0 <= low <= 2 <= high
 
 
 def test_smoothing_is_over_a_twentieth_of_the_run() -> None:
@@ -76,10 +77,12 @@ def test_collapse_is_measured_from_the_untrained_return(tmp_path: Path) -> None:
         (500, [-100, 0, 200, 500]),
     ]
     records = [
-        make_record("sgd", seed, score=score, returns=returns)
+        make_record("sgd", 1.0, seed, score=score, returns=returns)
         for seed, (score, returns) in enumerate(runs)
     ]
-    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", *records)))
+    write_study(tmp_path, "ppo", *records)
+    study = load_study(tmp_path, "ppo")
+    (arm,) = arms_of(study, study.tasks[0])
     extent = return_range([arm])
     assert extent == ReturnRange(-100, 500)
     assert_array_equal(extent.share(np.array([-100.0, 200, 500])), [0, 0.5, 1])
@@ -88,29 +91,31 @@ def test_collapse_is_measured_from_the_untrained_return(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_is_not_steady(tmp_path: Path) -> None:
     records = [
-        make_record("sgd", 0, score=100, returns=[0, 50, 100, 90]),
-        make_record("sgd", 1, score=9, returns=[0, 9, 9, 9]),  # less than a tenth of the way
-        make_record("sgd", 2, score=50, returns=[0, 50, None, None], diverged_at=500),
+        make_record("sgd", 1.0, 0, score=100, returns=[0, 50, 100, 90]),
+        make_record("sgd", 1.0, 1, score=9, returns=[0, 9, 9, 9]),  # less than a tenth of the way
+        make_record("sgd", 1.0, 2, score=50, returns=[0, 50, None, None], diverged_at=500),
     ]
-    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", *records)))
+    write_study(tmp_path, "ppo", *records)
+    study = load_study(tmp_path, "ppo")
+    (arm,) = arms_of(study, study.tasks[0])
     assert_allclose(drawdown(arm.curves), [0.1, 0, 0])
     assert_allclose(instability(arm, return_range([arm])), [0.1, 1, 1])
 
 
-def robustness(*values: float, untrained: float = 0.0) -> float:
-    alphas = [10.0**power for power in range(len(values))]
+def robustness_of(*values: float, untrained: float = 0.0) -> float:
+    settings = [10.0**power for power in range(len(values))]
     scores = [np.array([value]) for value in values]
-    return float(alpha_robustness(*scores, alphas=alphas, untrained=untrained))
+    return float(robustness(*scores, settings=settings, untrained=untrained))
 
 
 def test_robustness_of_hand_made_sweeps() -> None:
-    assert robustness(7, 7, 7) == 1
+    assert robustness_of(7, 7, 7) == 1
     # From 0 to 100 and back, 10% of each decade lies above 90.
-    assert_allclose(robustness(0, 100, 0), 0.1)
-    assert_allclose(robustness(0, 100, 100), 0.55)
+    assert_allclose(robustness_of(0, 100, 0), 0.1)
+    assert_allclose(robustness_of(0, 100, 100), 0.55)
     # All below 0: the way is measured from the untrained return.
-    assert_allclose(robustness(-500, -100, -500, untrained=-500), 0.1)
-    assert robustness(-5, -3, -4, untrained=0) == 0
+    assert_allclose(robustness_of(-500, -100, -500, untrained=-500), 0.1)
+    assert robustness_of(-5, -3, -4, untrained=0) == 0
 
 
 @given(
@@ -121,7 +126,7 @@ def test_robustness_of_hand_made_sweeps() -> None:
 def test_robustness_is_a_share_that_shift_and_scale_leave_alone(
     scores: FloatArray, shift: int, scale: int
 ) -> None:
-    share = partial(alpha_robustness, alphas=[1, 3, 10, 30])
+    share = partial(robustness, settings=[1, 3, 10, 30])
     value = share(*scores, untrained=-1000)
     assert 0 <= value <= 1
     moved = share(*(scale * scores + shift), untrained=shift - 1000 * scale)
@@ -131,7 +136,7 @@ def test_robustness_is_a_share_that_shift_and_scale_leave_alone(
 def test_robustness_has_an_interval() -> None:
     rng = np.random.default_rng(0)
     sweep = [rng.normal(mean, 5, 8) for mean in (0, 100, 95, 0)]
-    share = partial(alpha_robustness, alphas=[1, 10, 100, 1000], untrained=0.0)
+    share = partial(robustness, settings=[1, 10, 100, 1000], untrained=0.0)
     estimate = interval_estimates(share, *sweep)
-    assert estimate.low is not None
-    assert 0 < estimate.low < estimate.value < estimate.high < 1
+    low, high = ends(estimate)
+    assert 0 < low < estimate.value < high < 1

@@ -1,21 +1,21 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
-import scipy.stats
+import scipy.stats  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from record_fixtures import make_record, write_records
+from support.estimates import ends
+from support.records import make_record, write_study
 
-from scripts.records import load_study
 from scripts.statistics import (
     RESAMPLES,
-    TARGETS,
     Arm,
     FloatArray,
     aggregate_iqm,
@@ -32,6 +32,7 @@ from scripts.statistics import (
     probability_of_improvement,
     tuned_arm,
 )
+from scripts.studies import load_study
 
 NAN = float("nan")
 samples = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6, width=32))
@@ -58,12 +59,7 @@ def test_optimality_gap_ignores_what_exceeds_the_target() -> None:
     assert aggregate_optimality_gap(scores, target=475.0) == 25
     assert aggregate_optimality_gap(scores[1:], target=475.0) == 0
     estimate = interval_estimates(partial(aggregate_optimality_gap, target=475.0), scores)
-    assert (estimate.low, estimate.value, estimate.high) == (0, 25, 75)
-
-
-@pytest.mark.parametrize("environment", TARGETS)
-def test_targets_are_gymnasiums(environment: str) -> None:
-    assert gymnasium.spec(environment).reward_threshold == TARGETS[environment]
+    assert (estimate.value, *ends(estimate)) == (25, 0, 75)
 
 
 def test_probability_of_improvement_by_hand() -> None:
@@ -84,9 +80,10 @@ def test_probability_of_improvement_has_an_interval() -> None:
     x, y = rng.normal(1, 1, 60), rng.normal(0, 1, 80)
     estimate = interval_estimates(probability_of_improvement, x, y)
     # Of two normal distributions, one standard deviation apart.
-    assert estimate.low < scipy.stats.norm.cdf(1 / np.sqrt(2)) < estimate.high
+    low, high = ends(estimate)
+    assert low < scipy.stats.norm.cdf(1 / np.sqrt(2)) < high
     apart = interval_estimates(probability_of_improvement, x + 100, y)
-    assert (apart.low, apart.value, apart.high) == (1, 1, 1)
+    assert (apart.value, *ends(apart)) == (1, 1, 1)
     assert interval_estimates(probability_of_improvement, x, y[:2]).low is None
 
 
@@ -94,8 +91,9 @@ def test_performance_profile_is_the_share_of_runs_above() -> None:
     taus = np.array([-1.0, 0, 1, 2.5, 4])
     profile = performance_profile(np.array([0.0, 1, 2, 3]), taus)
     assert_array_equal(profile.value, [1, 0.75, 0.5, 0.25, 0])
-    assert_array_equal([profile.low[0], profile.high[0], profile.low[4]], [1, 1, 0])
-    assert profile.low[2] < 0.5 < profile.high[2]
+    low, high = ends(profile)
+    assert_array_equal([low[0], high[0], low[4]], [1, 1, 0])
+    assert low[2] < 0.5 < high[2]
 
 
 @given(samples)
@@ -122,32 +120,30 @@ def test_iqm_does_not_depend_on_the_order(scores: FloatArray, random: Random) ->
 @given(long_samples)
 def test_intervals_are_ordered_inside_the_sample_and_repeatable(scores: FloatArray) -> None:
     estimate = interval_estimates(aggregate_iqm, scores)
-    assert scores.min() - 1e-6 <= estimate.low <= estimate.high <= scores.max() + 1e-6
-    again = interval_estimates(aggregate_iqm, scores)
-    assert (estimate.low, estimate.high) == (again.low, again.high)
+    low, high = ends(estimate)
+    assert scores.min() - 1e-6 <= low <= high <= scores.max() + 1e-6
+    assert_array_equal(ends(interval_estimates(aggregate_iqm, scores)), [low, high])
 
 
 def test_interval_equals_the_exact_bootstrap_of_three_seeds() -> None:
     # All 27 equally likely resamples of {0, 1, 2}: their means' 2.5% and 97.5% quantiles are 0
     # and 2, since 1/27 = 3.7% of the mass lies at each end.
     estimate = interval_estimates(aggregate_mean, np.array([0.0, 1, 2]))
-    assert (estimate.value, estimate.low, estimate.high) == (1, 0, 2)
+    assert (estimate.value, *ends(estimate)) == (1, 0, 2)
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:
     scores = np.random.default_rng(1).normal(50, 10, 400)
     estimate = interval_estimates(aggregate_mean, scores)
     error = 1.96 * scores.std() / 20
-    assert_allclose(
-        [estimate.low, estimate.high], [scores.mean() - error, scores.mean() + error], atol=0.1
-    )
+    assert_allclose(ends(estimate), [scores.mean() - error, scores.mean() + error], atol=0.1)
 
 
 def test_strata_are_resampled_apart() -> None:
     # Each stratum is constant, so no resample can differ; pooled resampling would.
     strata = np.zeros(4), np.full(4, 100.0)
     estimate = interval_estimates(aggregate_mean, *strata)
-    assert (estimate.low, estimate.high) == (50, 50)
+    assert_array_equal(ends(estimate), [50, 50])
 
 
 def test_curves_have_pointwise_intervals() -> None:
@@ -156,9 +152,7 @@ def test_curves_have_pointwise_intervals() -> None:
     assert_allclose(estimate.value, scipy.stats.trim_mean(curves, 0.25, axis=0))
     for cell in range(3):
         alone = interval_estimates(aggregate_iqm, curves[:, cell])
-        assert_allclose(
-            [estimate.low[cell], estimate.high[cell]], [alone.low, alone.high], atol=0.05
-        )
+        assert_allclose(ends(estimate)[:, cell], ends(alone), atol=0.05)
 
 
 @pytest.mark.parametrize("strata", [([1.0, 2.0],), ([1.0, 2.0, 3.0], [1.0]), ([1.0, 2.0, NAN],)])
@@ -178,37 +172,54 @@ def test_area_under_curve_is_the_mean_over_cells() -> None:
     assert_array_equal(area_under_curve(np.array([[0.0, 1, 2, 3], [5, 5, 5, 5]])), [1.5, 5])
 
 
+def arms_from(results: Path, *records: dict[str, Any]) -> list[Arm]:
+    write_study(results, "ppo", *records)
+    study = load_study(results, "ppo")
+    return arms_of(study, study.tasks[0])
+
+
 def test_what_counts(tmp_path: Path) -> None:
-    study = load_study(
-        write_records(
-            tmp_path / "ppo",
-            make_record("adam", 0, score=90, returns=[10, 50, None, 100]),
-            make_record("adam", 1, score=40, returns=[20, 60, None, None], diverged_at=500),
-            make_record("sgd", 0, score=None, returns=[None] * 4, diverged_at=3),
-        )
+    adam, sgd = arms_from(
+        tmp_path,
+        make_record("adam", seed=0, score=90, returns=[10, 50, None, 100]),
+        make_record("adam", seed=1, score=40, returns=[20, 60, None, None], diverged_at=500),
+        make_record("sgd", 1.0, score=None, returns=[None] * 4, diverged_at=3),
     )
-    adam, sgd = arms_of(study)
-    assert lowest_return(study) == 10
     assert_array_equal(adam.scores, [90, 40])
     assert_array_equal(adam.curves, [[10, 50, 50, 100], [20, 60, 60, 60]])
     assert_array_equal(sgd.scores, [10])
     assert_array_equal(sgd.curves, [[10] * 4])
 
 
+def test_the_lowest_return_is_that_of_a_task(tmp_path: Path) -> None:
+    write_study(
+        tmp_path,
+        "ppo",
+        make_record(environment="A", score=None, returns=[None, None]),
+        make_record("sgd", 1.0, environment="A", returns=[-5, 3]),
+        make_record(environment="B", score=None, returns=[None, None]),
+        make_record("sgd", 1.0, environment="B", returns=[7, 8]),
+    )
+    study = load_study(tmp_path, "ppo")
+    assert [lowest_return(study, task) for task in study.tasks] == [-5, 7]
+    assert [arms_of(study, task)[0].scores for task in study.tasks] == [[-5], [7]]
+
+
 def test_a_study_without_an_episode_has_no_scores(tmp_path: Path) -> None:
-    record = make_record(score=None, returns=[None, None])
-    (arm,) = arms_of(load_study(write_records(tmp_path / "ppo", record)))
+    (arm,) = arms_from(tmp_path, make_record(score=None, returns=[None, None]))
     assert_array_equal(arm.scores, [NAN])
     assert_array_equal(arm.curves, [[NAN, NAN]])
 
 
 def sweep(folder: Path, *scores: list[float]) -> list[Arm]:
-    records = [
-        make_record(f"alphagrad-alpha{10**index}", seed, score=score)
-        for index, arm in enumerate(scores)
-        for seed, score in enumerate(arm)
-    ]
-    return arms_of(load_study(write_records(folder / "ppo", *records)))
+    return arms_from(
+        folder,
+        *(
+            make_record("alphagrad", 10.0**index, seed, score=score)
+            for index, arm in enumerate(scores)
+            for seed, score in enumerate(arm)
+        ),
+    )
 
 
 def test_a_tuned_arm_is_chosen_on_the_other_seeds(tmp_path: Path) -> None:
@@ -216,9 +227,8 @@ def test_a_tuned_arm_is_chosen_on_the_other_seeds(tmp_path: Path) -> None:
     # alpha 10, with 19 and 17 against 11 and 9.
     tuned = tuned_arm(sweep(tmp_path, [0, 7, 2, 9], [8, 1, 8, 3]), "tuned")
     assert tuned.name == "tuned"
-    chosen = [(record.arm, record.seed) for record in tuned.records]
-    alphas = [1, 10, 1, 10]
-    assert chosen == [(f"alphagrad-alpha{alpha}", seed) for seed, alpha in enumerate(alphas)]
+    assert [arm.value for arm in tuned.chosen] == [1, 10, 1, 10]
+    assert [record.seed for record in tuned.records] == [0, 1, 2, 3]
     assert_array_equal(tuned.scores, [0, 1, 2, 3])
     assert tuned.curves.shape == (4, 4)
 
@@ -257,7 +267,7 @@ def test_a_tuned_arm_of_equal_arms_is_not_optimistic(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     means = []
     for _ in range(300):
-        arms = [Arm(arm.name, arm.records, rng.normal(size=10), arm.curves) for _ in range(6)]
+        arms = [replace(arm, scores=rng.normal(size=10)) for _ in range(6)]
         means.append(tuned_arm(arms, "tuned").scores.mean())
     assert abs(np.mean(means)) < 4 * np.std(means) / np.sqrt(300)
 
@@ -274,4 +284,4 @@ def test_intervals_are_scipys_at_ten_thousand_resamples_or_more() -> None:
         rng=np.random.default_rng(5),
         batch=1000,
     ).confidence_interval
-    assert_allclose([ours.low, ours.high], theirs)
+    assert_allclose(ends(ours), theirs)

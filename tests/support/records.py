@@ -40,12 +40,13 @@ def make_record(
     total_steps: int = 1000,
     protocol: str = "ppo_cleanrl",
     environment: str = "HalfCheetah-v4",
+    task: str | None = None,
     tuned: str | None = None,
     diverged_at: int | None = None,
     settings: Mapping[str, Any] | None = None,
     saturated: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """A record, and the family and value of its arm, which `write_study` takes out.
+    """A record, and the task, family and value of its arm, which `write_study` takes out.
 
     Args:
         family: A name in the families that `write_study` gets.
@@ -56,6 +57,7 @@ def make_record(
         total_steps: The task's.
         protocol: The task's.
         environment: The task's.
+        task: The task's name; by default the environment's.
         tuned: The setting that is tuned; by default that of the family in `FAMILIES`.
         diverged_at: The step at which the run diverged, if it did.
         settings: Further settings, by their path in the configuration.
@@ -78,6 +80,7 @@ def make_record(
         configuration[group][name] = setting
     run = f"{protocol} {environment} {total_steps} {family} {value} {seed}"
     record = {
+        "task": task or environment,
         "family": family,
         "value": value,
         "schema_version": 1,
@@ -144,13 +147,13 @@ def write_study(
     arms: dict[tuple[str, str, float], dict[str, Any]] = {}
     for record in records:
         configuration = record["configuration"]
-        task = configuration["environment"]["id"]
+        task = record["task"]
         tasks[task] = {
             "name": task,
             "title": f"{name.upper()}, {task}",
             "protocol": configuration["protocol"],
             "algorithm": name,
-            "environment": task,
+            "environment": configuration["environment"]["id"],
             "total_steps": configuration["total_steps"],
             "seeds": {"tune": 10, "confirm": 0},
             "reward_threshold": None,
@@ -187,7 +190,9 @@ def write_study(
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
     """Write a record below the results' folder of its scale; return its path."""
-    content = {key: value for key, value in record.items() if key not in ("family", "value")}
+    content = {
+        key: value for key, value in record.items() if key not in ("task", "family", "value")
+    }
     path = folder / "records" / f"a-run-{record['identity']}.json"
     path.write_text(compact(sealed(content)) + "\n")
     return path
