@@ -94,7 +94,7 @@ class ConvergenceConfig:
         default_factory=lambda: [10, 20, 40, 80, 160, 320]
     )
     momentum_steps: Annotated[list[Count], Field(min_length=2)] = field(
-        default_factory=lambda: [20, 80, 320]
+        default_factory=lambda: [20, 60, 180]
     )
     constant_steps: Count = 40
     fresh: bool = False
