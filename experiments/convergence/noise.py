@@ -36,7 +36,7 @@ BATCHES = 300
 
 @dataclass(frozen=True)
 class Noise:
-    """Gradients of many minibatches for the same parameters.
+    """Gradients of many minibatches for the same parameters, as the optimizer gets them.
 
     Attributes:
         step: environment steps before.
@@ -142,12 +142,15 @@ def measure(config: TrainConfig) -> list[Noise]:
     """Train, and measure the noise of the gradients on the way.
 
     Raises:
-        ConfigurationError: if the optimizer has no alpha, or Gymnasium or SB3 refuses the settings.
+        ConfigurationError: if the algorithm has no minibatches or the optimizer no alpha, or
+            Gymnasium or SB3 refuses the settings.
     """
     training = Training(config)
+    if not hasattr(training.model, "batch_size"):
+        raise ConfigurationError(f"algorithm: {type(training.model).__name__} has no minibatches")
     for name, optimizer in optimizers(training.model).items():
         if "alpha" not in optimizer.defaults:
-            raise ConfigurationError(f"optimizer: {name} has no alpha, as optimizer=alphagrad has")
+            raise ConfigurationError(f"optimizer: {name} has no alpha; should be AlphaGrad")
     meter = NoiseMeter(config.total_steps)
     training.learn(meter)
     return meter.found
