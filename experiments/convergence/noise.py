@@ -96,7 +96,12 @@ class NoiseMeter(BaseCallback):
             def record(
                 optimizer: Optimizer, *_: Any, to: list[list[Tensor]] = gradients[name]
             ) -> None:
-                to.append([param.grad.clone() for param in trained(optimizer)])
+                to.append(
+                    [
+                        torch.zeros_like(param) if param.grad is None else param.grad.clone()
+                        for param in trained(optimizer)
+                    ]
+                )
 
             def put_back(optimizer: Optimizer, *_: Any, kept: list[Tensor] = kept) -> None:
                 with torch.no_grad():
