@@ -8,6 +8,7 @@ with a row for each optimizer and point of measurement.
 
 import copy
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -28,7 +29,7 @@ from experiments.training import Training
 from experiments.validation import require_device, validate
 
 POINTS = 5
-"""How often a training is measured, evenly spaced and at its end."""
+"""How often a training is measured, evenly spaced."""
 
 BATCHES = 300
 """How many minibatches of an off-policy algorithm are drawn for a measurement."""
@@ -77,8 +78,8 @@ class NoiseMeter(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         ready = self.num_timesteps > getattr(self.model, "learning_starts", 0)
-        due = (len({noise.step for noise in self.found}) + 1) * self.interval
-        if ready and self.num_timesteps >= min(due, self.interval * POINTS):
+        point = len({noise.step for noise in self.found}) + 1
+        if ready and point <= POINTS and self.num_timesteps >= point * self.interval:
             self.measure()
 
     def measure(self) -> None:
@@ -157,7 +158,8 @@ def measure(config: TrainConfig) -> list[Noise]:
         if "alpha" not in optimizer.defaults:
             raise ConfigurationError(f"optimizer: {name} has no alpha; should be AlphaGrad")
     meter = NoiseMeter(config.total_steps)
-    training.learn(meter)
+    if diverged := training.learn(meter):
+        print(f"diverged: {diverged}", file=sys.stderr)
     return meter.found
 
 
