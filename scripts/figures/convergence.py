@@ -1,5 +1,6 @@
 """Gradient norms below their bounds, and where a step must shrink."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from scripts.convergence import Convergence, Series
 from scripts.figures.plot import (
+    COLUMN,
     GREY,
     INK,
     OTHERS,
@@ -106,9 +108,9 @@ def _bounds(title: str, caption: str, panel_rows: list[tuple[str, Series]]) -> P
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(
-            four_across(size), data["panel"].nunique(), 1.7, sharex=True, sharey=True
-        )
+        count = data["panel"].nunique()
+        across = size if size is COLUMN else replace(size, columns=count)
+        figure, grid, lowest = panels(across, count, 1.7, sharex=True, sharey=True)
         for axes, (panel, own) in zip(grid, data.groupby("panel", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
