@@ -442,7 +442,6 @@ def test_a_record_stays_until_a_fresh_one_is_asked_for(tmp_path: Path) -> None:
     [
         ("momentum_steps=[30,10]", "momentum_steps"),
         ("momenta=[1]", "momenta"),
-        ("alphas=[0]", "alphas"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, override: str, message: str) -> None:

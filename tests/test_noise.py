@@ -39,7 +39,10 @@ def test_a_whole_rollout_has_no_noise(make: Callable[..., Any]) -> None:
     [
         [*ONE_BATCH, "algorithm.batch_size=16", "optimizer.momentum=0.9"],
         ["protocol=dqn_cleanrl", "algorithm.learning_starts=200", "optimizer=alphagrad"],
-        ["protocol=td3_cleanrl", "algorithm.learning_starts=200", "optimizer=alphagrad"],
+        [
+            *["protocol=td3_cleanrl", "algorithm.learning_starts=200", "optimizer=alphagrad"],
+            *["algorithm.batch_size=16", "algorithm.policy_kwargs.net_arch=[16,16]"],
+        ],
     ],
     ids=["ppo", "dqn", "td3"],
 )
