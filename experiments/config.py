@@ -132,7 +132,8 @@ class EvaluationConfig:
 
     Attributes:
         points: how often, evenly spaced over the run; 0 turns evaluation off.
-        episodes: episodes at each point.
+        episodes: episodes at each point; without a time limit of the environment's, each ends after
+            10,000 steps.
     """
 
     __pydantic_config__ = STRICT
