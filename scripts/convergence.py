@@ -7,7 +7,14 @@ are declared here; the others are ignored.
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from scripts.records import Schema, read_json
 
@@ -20,6 +27,8 @@ class Series(Schema):
     sizes: tuple[PositiveInt, ...]
     alpha: PositiveFloat
     eps: float
+    momentum: NonNegativeFloat
+    noise: NonNegativeFloat
     steps: tuple[PositiveInt, ...] = Field(min_length=1)
     min_gradient_norm: tuple[float, ...]
     bound: tuple[PositiveFloat, ...]
@@ -32,6 +41,11 @@ class Series(Schema):
         if any(len(values) != len(self.steps) for values in lists):
             raise ValueError("steps, min_gradient_norm, bound and bound_with_n differ in length")
         return self
+
+    @property
+    def practice(self) -> bool:
+        """Whether the steps have momentum or noise, as those of reinforcement learning."""
+        return self.momentum > 0 or self.noise > 0
 
     @property
     def cases(self) -> list[tuple[float, float]]:

@@ -4,14 +4,17 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from operator import le
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
@@ -23,11 +26,15 @@ from alphagrad.theory import (
     best_lr,
     decrease_bound,
     gradient_norm_bound,
+    momentum_factor,
+    noise_floor,
     shrinkage,
     single_tensor_constant,
     update_constant,
     update_norm_bounds,
 )
+from experiments.convergence.__main__ import ConvergenceConfig, check
+from experiments.mistakes import ConfigurationError
 
 ROOT = Path(__file__).parents[1]
 ROUNDING = 1 + 1e-9
@@ -40,6 +47,8 @@ positive = st.floats(1e-3, 1e3)
 AlphaGrad([torch.zeros(1)])  # torch imports its compiler now, not in an example with a deadline
 sizes = st.integers(1, 10_000)
 steps = st.integers(1, 10_000)
+momenta = st.floats(0, 0.99)
+starts = arrays("float64", st.integers(1, 8), elements=st.floats(0.1, 10)).map(torch.from_numpy)
 
 
 def update(gradient: Tensor, alpha: float, eps: float) -> Tensor:
@@ -50,16 +59,27 @@ def update(gradient: Tensor, alpha: float, eps: float) -> Tensor:
     return -param.detach()
 
 
-def descend(x: Tensor, curvature: Tensor, lr: float, alpha: float, steps: int) -> list[Tensor]:
-    """Gradients of f(x) = sum of curvature x^2 / 2 before each step, for eps = 0."""
+def descend(
+    x: Tensor,
+    curvature: Tensor,
+    lrs: list[float],
+    alpha: float,
+    *,
+    eps: float = 0.0,
+    momentum: float = 0.0,
+    noise: Callable[[Tensor], Tensor] = torch.zeros_like,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return gradients of f(x) = sum of curvature x^2 / 2 before each step, and their noise."""
     param = x.clone().requires_grad_()
-    optimizer = AlphaGrad([param], lr=lr, alpha=alpha, eps=0.0)
-    gradients = []
-    for _ in range(steps):
-        param.grad = curvature * param.detach()
-        gradients.append(param.grad.clone())
+    optimizer = AlphaGrad([param], alpha=alpha, eps=eps, momentum=momentum)
+    gradients, noises = [], []
+    for lr in lrs:
+        optimizer.param_groups[0]["lr"] = lr
+        gradients.append(curvature * param.detach())
+        noises.append(noise(param.detach()))
+        param.grad = gradients[-1] + noises[-1]
         optimizer.step()
-    return gradients
+    return gradients, noises
 
 
 @given(gradients, alphas, epsilons)
@@ -145,21 +165,42 @@ def test_the_descent_inequality_is_an_equality_for_one_variable(
     assert change == pytest.approx(bound, rel=1e-6, abs=1e-9 * abs(gradient * step))
 
 
-@given(positive, positive, positive, steps, alphas, positive, st.floats(0, 10))
+@given(
+    positive,
+    positive,
+    positive,
+    steps,
+    alphas,
+    positive,
+    st.floats(0, 10),
+    momenta,
+    st.floats(0, 10),
+)
 def test_closed_forms(
-    gap: float, smoothness: float, lr: float, steps: int, alpha: float, constant: float, eps: float
+    gap: float,
+    smoothness: float,
+    lr: float,
+    steps: int,
+    alpha: float,
+    constant: float,
+    eps: float,
+    momentum: float,
+    floor: float,
 ) -> None:
-    bound = gradient_norm_bound(gap, smoothness, lr, steps, alpha, constant)
-    expected = gap / (lr * steps) + smoothness * lr * constant / 2
-    assert bound * math.tanh(alpha) == pytest.approx(expected)
+    more = {"momentum": momentum, "floor": floor}
+    bound = gradient_norm_bound(gap, smoothness, lr, steps, alpha, constant, **more)
+    effective = lr / (1 - momentum)
+    curvature = smoothness * momentum_factor(momentum, steps)
+    expected = gap / (effective * steps) + curvature * effective * constant / 2
+    assert bound == pytest.approx(expected / math.tanh(alpha) + floor)
 
-    best = best_gradient_norm_bound(gap, smoothness, steps, alpha, constant, eps)
-    optimum = best_lr(gap, smoothness, steps, constant)
-    setting = (steps, alpha, constant)
-    assert best == pytest.approx(gradient_norm_bound(gap, smoothness, optimum, *setting, eps))
-    assert best <= gradient_norm_bound(gap, smoothness, lr, *setting, eps) * ROUNDING
+    best = best_gradient_norm_bound(gap, smoothness, steps, alpha, constant, eps, **more)
+    optimum = best_lr(gap, smoothness, steps, constant, momentum=momentum)
+    rest = (steps, alpha, constant, eps)
+    assert best == pytest.approx(gradient_norm_bound(gap, smoothness, optimum, *rest, **more))
+    assert best <= gradient_norm_bound(gap, smoothness, lr, *rest, **more) * ROUNDING
 
-    with_eps = gradient_norm_bound(gap, smoothness, lr, steps, alpha, constant, eps)
+    with_eps = gradient_norm_bound(gap, smoothness, lr, *rest, **more)
     assert with_eps**2 / (with_eps + eps) == pytest.approx(bound)
     assert bound <= with_eps * ROUNDING
     assert with_eps <= (bound + eps) * ROUNDING
@@ -171,31 +212,141 @@ def test_the_bound_of_gradient_descent_for_a_small_alpha() -> None:
 
 
 def test_tensors_add_up() -> None:
+    noise = [noise_floor([sigma], [size], 3.0) for sigma, size in ((0.1, 4), (2.0, 400))]
+    assert noise_floor([0.1, 2.0], [4, 400], 3.0) == pytest.approx(sum(noise))
+    assert noise[1] == pytest.approx(2 * 3 / math.tanh(3))
     assert update_constant([4, 400, 4], alpha=3.0) == 4 + 9 + 4
     assert single_tensor_constant(400, 3.0) == 3 * math.tanh(3)
 
 
 @given(
-    arrays("float64", st.integers(1, 8), elements=st.floats(0.1, 10)).map(torch.from_numpy),
+    starts,
     st.floats(0.01, 100),
     st.floats(0.01, 1),
     st.sampled_from([1, 10, 50]),
+    momenta,
+    epsilons,
 )
 def test_the_smallest_gradient_norm_of_quadratics(
-    x: Tensor, alpha: float, lr: float, steps: int
+    x: Tensor, alpha: float, lr: float, steps: int, momentum: float, eps: float
 ) -> None:
     curvature = torch.linspace(1, 2, len(x), dtype=torch.float64)
     gap = (curvature * x**2).sum().item() / 2
-    measured = min(g.norm().item() for g in descend(x, curvature, lr, alpha, steps))
+    gradients, _ = descend(x, curvature, [lr] * steps, alpha, eps=eps, momentum=momentum)
+    measured = min(g.norm().item() for g in gradients)
     for constant in (update_constant([len(x)], alpha), single_tensor_constant(len(x), alpha)):
-        bound = gradient_norm_bound(gap, 2.0, lr, steps, alpha, constant)
+        bound = gradient_norm_bound(gap, 2.0, lr, steps, alpha, constant, eps, momentum=momentum)
         assert measured <= bound * ROUNDING
+
+
+@given(starts, st.floats(0.01, 100), st.floats(0.01, 1), momenta)
+def test_steps_that_fall_to_0(x: Tensor, alpha: float, lr: float, momentum: float) -> None:
+    curvature = torch.linspace(1, 2, len(x), dtype=torch.float64)
+    gap = (curvature * x**2).sum().item() / 2
+    lrs = [lr * (1 - step / 20) for step in range(20)]
+    gradients, _ = descend(x, curvature, lrs, alpha, momentum=momentum)
+    ahead = [sum(momentum**j * lr for j, lr in enumerate(lrs[step:])) for step in range(20)]
+    squares = sum(a**2 for a in ahead) * update_constant([len(x)], alpha)
+    bound = (gap + (1 + momentum) / (1 - momentum) * squares) / (math.tanh(alpha) * sum(ahead))
+    assert min(g.norm().item() for g in gradients) <= bound * ROUNDING
+
+
+@given(
+    starts, st.floats(0.01, 100), st.floats(0.01, 1), momenta, st.floats(0, 30), st.integers(0, 99)
+)
+def test_no_noise_lifts_quadratics_above_the_bound(
+    x: Tensor, alpha: float, lr: float, momentum: float, scale: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    curvature = torch.linspace(1, 2, len(x), dtype=torch.float64)
+    gradients, noises = descend(
+        x,
+        curvature,
+        [lr] * 20,
+        alpha,
+        momentum=momentum,
+        noise=lambda x: scale * torch.randn(len(x), generator=generator, dtype=x.dtype),
+    )
+    # For this one run the noise may well not be 0 in the mean.
+    sigma = fmean(noise.norm().item() for noise in noises)
+    floor = noise_floor([sigma], [len(x)], alpha) + sigma
+    gap = (curvature * x**2).sum().item() / 2
+    constant = update_constant([len(x)], alpha)
+    bound = gradient_norm_bound(gap, 2.0, lr, 20, alpha, constant, momentum=momentum, floor=floor)
+    assert min(g.norm().item() for g in gradients) <= bound * ROUNDING
+
+
+@given(
+    st.integers(1, 20).flatmap(
+        lambda size: arrays("float64", (5, size), elements=st.floats(-100, 100))
+    ),
+    alphas,
+    epsilons,
+)
+def test_the_mean_alignment_of_gradients_that_are_right_in_the_mean(
+    samples: np.ndarray, alpha: float, eps: float
+) -> None:
+    gradients = torch.from_numpy(samples)
+    exact = gradients.mean(dim=0)
+    norm, size = exact.norm().item(), len(exact)
+    assume(norm > 1e-6)
+    aligned = fmean(torch.dot(exact, update(sample, alpha, eps)).item() for sample in gradients)
+    sigma = (gradients - exact).norm(dim=1).mean().item()
+    lost = noise_floor([sigma], [size], alpha)
+    bound = math.tanh(alpha) * (norm**2 / (norm + eps) - lost)
+    assert bound <= aligned + 1e-9 * (norm + lost) * math.sqrt(size)
+
+
+@given(momenta, steps)
+def test_what_momentum_costs(momentum: float, steps: int) -> None:
+    factor = momentum_factor(momentum, steps)
+    assert momentum_factor(0.0, steps) == momentum_factor(momentum, 1) == 1
+    assert factor <= momentum_factor(momentum, steps + 1) * ROUNDING
+    assert factor <= (1 + momentum) / (1 - momentum) * ROUNDING
+    assert momentum_factor(0.9, 10_000) == pytest.approx(19)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e3])
+@pytest.mark.parametrize(
+    ("samples", "exact"), [((2.001, -0.001), 1.0), ((1.0, -0.001), 1.0)], ids=["unbiased", "biased"]
+)
+def test_no_smaller_floor_will_do_for_one_variable(
+    samples: tuple[float, ...], exact: float, alpha: float
+) -> None:
+    updates = [update(torch.tensor([g]).double(), alpha, eps=0.0).item() for g in samples]
+    assert fmean(updates) == pytest.approx(0, abs=1e-12)
+    sigma = fmean(abs(g - exact) for g in samples)
+    floor = noise_floor([sigma], [1], alpha)
+    if fmean(samples) != pytest.approx(exact):
+        floor += sigma
+    assert floor == pytest.approx(exact, rel=2e-3)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.95, 0.99])
+def test_balls_with_momentum_roll_for_ever(momentum: float) -> None:
+    alpha, lr, smoothness = 1e3, 0.1, 3.0
+    unit = lr * math.tanh(alpha) / (1 - momentum) ** 2
+    width, period = 0.2 * unit, 1.5 * unit
+    balls = list(torch.linspace(0, 0.4 * unit, 4, dtype=torch.float64))
+    optimizer = AlphaGrad(balls, lr=lr, alpha=alpha, eps=0.0, momentum=momentum)
+    norms = []
+    for _ in range(round(20 / (1 - momentum))):
+        place = torch.remainder(torch.stack(balls), period) - (period - width / 2)
+        rise = (width / 2 - place.abs()).clamp(min=0) - width**2 / (4 * period)
+        gradient = smoothness * rise
+        norms.append(gradient.abs().sum().item())
+        for ball, grad in zip(balls, gradient, strict=True):
+            ball.grad = grad
+        optimizer.step()
+    assert all(ball > 5 * period for ball in balls)
+    assert min(norms) > 0.003 * len(balls) * smoothness * unit
 
 
 @given(st.floats(0.01, 100), st.floats(0.01, 10), st.floats(0.1, 10))
 def test_a_constant_step_does_not_converge(alpha: float, lr: float, smoothness: float) -> None:
     x = torch.tensor([lr * math.tanh(alpha) / 2], dtype=torch.float64)
-    gradients = descend(x, torch.tensor(smoothness, dtype=torch.float64), lr, alpha, 20)
+    curvature = torch.tensor(smoothness, dtype=torch.float64)
+    gradients, _ = descend(x, curvature, [lr] * 20, alpha)
     stuck = smoothness * lr * math.tanh(alpha) / 2
     torch.testing.assert_close(
         torch.cat(gradients).abs(), torch.full((20,), stuck, dtype=torch.float64)
@@ -238,7 +389,9 @@ def run(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
-    done = run(tmp_path, "tensors=[[3],[1,2]]", "alphas=[1]", "steps=[10,30]")
+    done = run(
+        tmp_path, "tensors=[[3],[1,2]]", "alphas=[1]", "steps=[10,30]", "momentum_steps=[9,27]"
+    )
     assert done.returncode == 0, done.stderr
     assert "convergence: network" in done.stdout
     [path] = (tmp_path / "convergence").iterdir()
@@ -249,15 +402,18 @@ def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
     assert record["provenance"]["command"].startswith("python -m experiments.convergence results=")
     assert {"started", "finished", "git", "versions", "cpu"} <= set(record["provenance"])
 
-    # Three functions, two splits, two eps, two kinds of steps; the network; two horizons each.
-    assert record["summary"]["cases"] == (3 * 2 * 2 * 2 + 1) * 2
+    # Three functions, two splits: two eps, two kinds of steps, and three momenta with and without
+    # noise, but for what is there already; the network with three momenta; two horizons each.
+    assert record["summary"]["cases"] == (3 * 2 * (2 * 2 + 3 * 2 - 1) + 3) * 2
     assert record["summary"]["below_bound"] == record["summary"]["cases"]
     assert record["summary"]["smoothness_exceeded"] == 0
     for row in record["series"]:
-        assert row["steps"] == [10, 30]
+        practice = row["momentum"] > 0 or row["noise"] > 0
+        assert row["steps"] == ([9, 27] if practice else [10, 30])
+        assert (row["floor"] > 0) == (row["noise"] > 0)
         for bounds in (row["bound"], row["bound_one_tensor"] or row["bound"]):
             assert all(map(le, row["min_gradient_norm"], bounds))
-        assert (row["slope"] is None) == (row["step"] == "constant")
+        assert (row["slope"] is None) == (row["step"] == "constant" or row["noise"] > 0)
         assert (row["needed_smoothness"] is None) == (row["function"] != "network")
     [example] = record["counterexamples"]
     assert example["stays"]
@@ -266,10 +422,26 @@ def test_the_experiment_leaves_a_record(tmp_path: Path) -> None:
         assert norm <= example["lr"] * math.tanh(1) / math.sqrt(horizon)
 
 
+def test_a_record_stays_until_a_fresh_one_is_asked_for(tmp_path: Path) -> None:
+    small: dict[str, Any] = {"tensors": [[2]], "alphas": [1.0], "eps": [0.0], "momenta": [0.9]}
+    small |= {"noises": [0.0], "steps": [2, 4], "momentum_steps": [2, 4], "results": str(tmp_path)}
+    path, _ = check(ConvergenceConfig(**small), "the first")
+    check(ConvergenceConfig(**small), "the second")
+    assert json.loads(path.read_text())["provenance"]["command"] == "the first"
+    again, _ = check(ConvergenceConfig(**small, fresh=True), "the third")
+    assert again == path
+    assert json.loads(path.read_text())["provenance"]["command"] == "the third"
+
+    path.write_text("{")
+    with pytest.raises(ConfigurationError, match=str(path)):
+        check(ConvergenceConfig(**small), "the fourth")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("steps=[30,10]", "steps"),
+        ("momentum_steps=[30,10]", "momentum_steps"),
+        ("momenta=[1]", "momenta"),
         ("alphas=[0]", "alphas"),
     ],
 )

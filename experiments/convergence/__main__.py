@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from statistics import linear_regression
 from typing import Annotated, Any
@@ -25,23 +25,31 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
 
 from alphagrad import AlphaGrad
 from alphagrad.theory import (
     best_lr,
     gradient_norm_bound,
+    noise_floor,
     single_tensor_constant,
     update_constant,
 )
 from experiments.config import STRICT, Count, NonNegative, Positive
+from experiments.convergence.descent import (
+    Setting,
+    descend,
+    estimated_smoothness,
+    needed_smoothness,
+    virtual_iterates,
+)
 from experiments.convergence.problems import PROFILES, Problem, network_problem, profile_problem
 from experiments.mistakes import ConfigurationError, exit_on_mistake
-from experiments.runs.files import write_json
+from experiments.runs.files import read_json, write_json
 from experiments.runs.run import SCHEMA_VERSION, now, provenance
 from experiments.validation import typed
 
 Sizes = Annotated[list[Count], Field(min_length=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass
@@ -52,9 +60,16 @@ class ConvergenceConfig:
         tensors: problems by the sizes of their tensors, as ``[[10], [1, 10]]``; the network has
             sizes of its own.
         alphas: steepnesses.
-        eps: of the functions with a known L; the network's is the optimizer's default.
+        eps: of the functions with a known L, for exact gradients without momentum; of all else it
+            is the optimizer's default.
+        momenta: with a step of 1 / sqrt(T), for each T of ``momentum_steps``.
+        noises: the mean norm of the noise over that of the gradient at the start, with each of
+            ``momenta``; the network has exact gradients only.
+        repeats: runs with noise, whose mean gradient norm is taken.
         steps: horizons T, growing; each learning rate is the best one for its T.
+        momentum_steps: T with momentum or noise, growing.
         constant_steps: the T whose best learning rate a series of constant steps keeps for all T.
+        fresh: replace the record of an earlier check; else it is left as it is.
         results: the record goes to its folder ``convergence``.
     """
 
@@ -68,128 +83,114 @@ class ConvergenceConfig:
     eps: Annotated[list[NonNegative], Field(min_length=1)] = field(
         default_factory=lambda: [0.0, 0.1]
     )
+    momenta: Annotated[list[Momentum], Field(min_length=1)] = field(
+        default_factory=lambda: [0.0, 0.9, 0.99]
+    )
+    noises: Annotated[list[NonNegative], Field(min_length=1)] = field(
+        default_factory=lambda: [0.0, 0.5]
+    )
+    repeats: Count = 4
     steps: Annotated[list[Count], Field(min_length=2)] = field(
         default_factory=lambda: [10, 20, 40, 80, 160, 320]
     )
+    momentum_steps: Annotated[list[Count], Field(min_length=2)] = field(
+        default_factory=lambda: [20, 60, 180]
+    )
     constant_steps: Count = 40
+    fresh: bool = False
     results: str = "results"
 
+    def content(self) -> dict[str, Any]:
+        """Return all that the numbers depend on."""
+        kept = asdict(self)
+        del kept["results"], kept["fresh"]
+        return kept
+
     def identity(self) -> str:
-        """Twelve hexadecimal digits that two checks share exactly if they are the same."""
-        configuration = asdict(self)
-        del configuration["results"]
-        canonical = json.dumps(configuration, sort_keys=True)
+        """Return twelve hexadecimal digits that two checks share exactly if they are the same."""
+        canonical = json.dumps(self.content(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 ConfigStore.instance().store(name="convergence_schema", node=ConvergenceConfig)
 
 
-@dataclass(frozen=True)
-class Descent:
-    """What a run of the optimizer went through.
-
-    Attributes:
-        norms: for each step the sum of the tensors' gradient norms before it.
-        iterates: the parameters before each step and after the last; empty where L is known.
-    """
-
-    norms: list[float]
-    iterates: list[list[Tensor]]
-
-
-def descend(problem: Problem, lr: float, alpha: float, eps: float, steps: int) -> Descent:
-    """Minimize with AlphaGrad and one learning rate."""
-    params = [tensor.clone().requires_grad_() for tensor in problem.start]
-    optimizer = AlphaGrad(params, lr=lr, alpha=alpha, eps=eps)
-    norms, iterates = [], [problem.start]
-    for _ in range(steps):
-        grads = torch.autograd.grad(problem.value(params), params)
-        norms.append(sum(grad.norm().item() for grad in grads))
-        for param, grad in zip(params, grads, strict=True):
-            param.grad = grad
-        optimizer.step()
-        if problem.smoothness is None:
-            iterates.append([param.detach().clone() for param in params])
-    return Descent(norms, iterates if problem.smoothness is None else [])
-
-
-HESSIANS = 20
-"""At how many of a run's iterates the Hessian is looked at."""
-
-
-def estimated_smoothness(problem: Problem, iterates: list[list[Tensor]]) -> float:
-    """The largest norm of the Hessian at some of a run's iterates, evenly spaced."""
-    return max(map(problem.hessian_norm, iterates[:: max(len(iterates) // HESSIANS, 1)]))
-
-
-def needed_smoothness(problem: Problem, iterates: list[list[Tensor]]) -> float:
-    """The smallest L with which all of a run's steps obey what the derivation needs of it.
-
-    That is f(x+) <= f(x) + <g, x+ - x> + L |x+ - x|^2 / 2.
-    """
-    needed = 0.0
-    for before, after in pairwise(iterates):
-        params = [param.clone().requires_grad_() for param in before]
-        value = problem.value(params)
-        grad = torch.cat([part.flatten() for part in torch.autograd.grad(value, params)])
-        moves = [new - old for new, old in zip(after, before, strict=True)]
-        move = torch.cat([part.flatten() for part in moves])
-        excess = problem.value(after) - value - grad @ move
-        needed = max(needed, 2 * excess.item() / (move @ move).item())
-    return needed
-
-
 def series(
-    problem: Problem, alpha: float, eps: float, steps: list[int], constant_steps: int | None
+    problem: Problem,
+    setting: Setting,
+    steps: list[int],
+    *,
+    constant_steps: int | None = None,
+    repeats: int = 1,
 ) -> dict[str, Any]:
-    """Measured gradient norms and their bounds for one problem and setting, for each T.
+    """Measure gradient norms and compute their bounds for one problem and setting, for each T.
 
     Args:
         problem: what to minimize.
-        alpha: steepness.
-        eps: added to the norm.
+        setting: of the optimizer and its gradients.
         steps: T, growing.
         constant_steps: take the best learning rate for this T at each T; None takes each its own.
+        repeats: runs with noise, over which norms are averaged; exact gradients need one.
 
     Returns:
         The setting; ``min_gradient_norm``, the smallest sum of the tensors' gradient norms, and at
-        the same learning rate its ``bound``, that ``bound_with_n`` for K and, of a single tensor,
-        ``bound_one_tensor`` with the smaller K; the ``slope`` in T, of a constant step None. Where
-        L is estimated, ``needed_smoothness`` is what the steps needed of it, else None.
+        the same learning rate its ``bound``, that ``bound_with_n`` for K and, of a single tensor
+        without noise, ``bound_one_tensor`` with the smaller K; ``floor``, what the noise adds to
+        the bound. ``slope`` in T is None of a constant step and with noise. Where L is estimated,
+        ``needed_smoothness`` is what the steps needed of it, else None.
     """
+    alpha, eps, momentum, noise = setting
     sizes = problem.sizes
     gap = problem.value(problem.start).item()
     constant = update_constant(sizes, alpha)
     guess = problem.smoothness or problem.hessian_norm(problem.start)
-    lrs = [best_lr(gap, guess, constant_steps or horizon, constant) for horizon in steps]
-    if constant_steps is None:
-        pairs = zip(lrs, steps, strict=True)
-        runs = [descend(problem, lr, alpha, eps, horizon) for lr, horizon in pairs]
-        measured = [min(run.norms) for run in runs]
-    else:
-        runs = [descend(problem, lrs[0], alpha, eps, steps[-1])]
+    lrs = [
+        best_lr(gap, guess, constant_steps or horizon, constant, momentum=momentum)
+        for horizon in steps
+    ]
+    longest = [(lrs[0], steps[-1])] if constant_steps else list(zip(lrs, steps, strict=True))
+    copies = repeats if noise else 1
+    runs = [descend(problem, lr, setting, horizon, copies) for lr, horizon in longest]
+    if constant_steps:
         measured = [min(runs[0].norms[:horizon]) for horizon in steps]
+    else:
+        measured = [min(run.norms) for run in runs]
     needed = None
     smoothness = problem.smoothness
     if smoothness is None:
-        smoothness = max(estimated_smoothness(problem, run.iterates) for run in runs)
-        needed = max(needed_smoothness(problem, run.iterates) for run in runs)
+        smoothness = max(
+            estimated_smoothness(problem, virtual_iterates(run.iterates, momentum)) for run in runs
+        )
+        needed = max(needed_smoothness(problem, run.iterates, momentum) for run in runs)
+
+    floor = noise_floor(setting.noise_by_tensor(sizes), sizes, alpha)
 
     def bounds(constant: float) -> list[float]:
         return [
-            gradient_norm_bound(gap, smoothness, lr, horizon, alpha, constant, eps * len(sizes))
+            gradient_norm_bound(
+                gap,
+                smoothness,
+                lr,
+                horizon,
+                alpha,
+                constant,
+                eps * len(sizes),
+                momentum=momentum,
+                floor=floor,
+            )
             for lr, horizon in zip(lrs, steps, strict=True)
         ]
 
     bound = bounds(constant)
-    single = len(sizes) == 1
+    single = len(sizes) == 1 and not noise
     return {
         "function": problem.name,
-        "step": "1/sqrt(T)" if constant_steps is None else "constant",
+        "step": "constant" if constant_steps else "1/sqrt(T)",
         "sizes": sizes,
         "alpha": alpha,
         "eps": eps,
+        "momentum": momentum,
+        "noise": noise,
         "gap": gap,
         "smoothness": smoothness,
         "needed_smoothness": needed,
@@ -199,13 +200,14 @@ def series(
         "bound": bound,
         "bound_with_n": bounds(sum(sizes)),
         "bound_one_tensor": bounds(single_tensor_constant(sizes[0], alpha)) if single else None,
-        "slope": slope(steps, measured) if constant_steps is None else None,
+        "floor": floor,
+        "slope": None if constant_steps or noise else slope(steps, measured),
         "below_bound": [low <= high for low, high in zip(measured, bound, strict=True)],
     }
 
 
 def slope(steps: list[int], norms: list[float]) -> float | None:
-    """The least-squares slope of log(norm) against log(T); None if a norm is 0."""
+    """Return the least-squares slope of log(norm) against log(T); None if a norm is 0."""
     if min(norms) == 0:
         return None
     return linear_regression([*map(math.log, steps)], [*map(math.log, norms)]).slope
@@ -221,10 +223,9 @@ def counterexample(alpha: float, steps: list[int]) -> dict[str, Any]:
     predicted = lr * math.tanh(alpha) / 2
     start = [torch.tensor([predicted], dtype=torch.float64)]
     problem = Problem("square", start, lambda params: params[0].square().sum() / 2, 1.0)
-    constant = descend(problem, lr, alpha, 0.0, steps[-1]).norms
-    shrinking = [
-        descend(problem, lr / horizon**0.5, alpha, 0.0, horizon).norms for horizon in steps
-    ]
+    setting = Setting(alpha, eps=0.0)
+    constant = descend(problem, lr, setting, steps[-1]).norms
+    shrinking = [descend(problem, lr / horizon**0.5, setting, horizon).norms for horizon in steps]
     return {
         "function": problem.name,
         "alpha": alpha,
@@ -238,20 +239,28 @@ def counterexample(alpha: float, steps: list[int]) -> dict[str, Any]:
     }
 
 
-def checks(config: ConvergenceConfig) -> Iterator[tuple[Problem, float, float, int | None]]:
-    """The arguments of `series`, less the steps, for every series of a check."""
+def checks(
+    config: ConvergenceConfig,
+) -> Iterator[tuple[Problem, Setting, list[int], int | None]]:
+    """Yield problem, setting, steps and constant steps, if any, of every series of a check."""
     problems = [profile_problem(name, sizes) for name in PROFILES for sizes in config.tensors]
-    network_eps = AlphaGrad([torch.zeros(1)]).defaults["eps"]
+    eps = AlphaGrad([torch.zeros(1)]).defaults["eps"]
     for problem in problems:
-        for alpha, eps in product(config.alphas, config.eps):
-            yield problem, alpha, eps, None
-            yield problem, alpha, eps, config.constant_steps
-    for alpha in config.alphas:
-        yield network_problem(), alpha, network_eps, None
+        for alpha, own_eps in product(config.alphas, config.eps):
+            for constant_steps in (None, config.constant_steps):
+                yield problem, Setting(alpha, own_eps), config.steps, constant_steps
+        start = problem.gradient(problem.start).norm().item()
+        for alpha, momentum, noise in product(config.alphas, config.momenta, config.noises):
+            if momentum or noise:
+                setting = Setting(alpha, eps, momentum, noise * start)
+                yield problem, setting, config.momentum_steps, None
+    for alpha, momentum in product(config.alphas, config.momenta):
+        steps = config.momentum_steps if momentum else config.steps
+        yield network_problem(), Setting(alpha, eps, momentum), steps, None
 
 
 def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]]:
-    """Run all checks and write the record, in place of an earlier one of the same configuration.
+    """Run all checks, and write the record unless one of the same configuration is to stay.
 
     Its fields are those of a run's record (docs/records.md) where they have a meaning, and
 
@@ -262,8 +271,13 @@ def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]
       and ``counterexamples_stay``.
 
     Returns:
-        Where the record lies, and the record.
+        Where the record lies, and what this check found.
+
+    Raises:
+        ConfigurationError: if there is a record that cannot be read.
     """
+    path = Path(config.results) / "convergence" / f"{config.identity()}.json"
+    stays = not config.fresh and read_json(path) is not None
     started, began = now(), time.perf_counter()
     arguments = list(checks(config))
     progress = Progress(
@@ -278,14 +292,22 @@ def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]
     found: list[dict[str, Any]] = []
     shown = ""
     with progress:
-        for problem, alpha, eps, constant_steps in arguments:
+        for problem, setting, steps, constant_steps in arguments:
             if progress.disable and shown != problem.name:
                 shown = problem.name
                 print(
                     f"convergence: {problem.name}, {len(found)} of {len(arguments)} series",
                     flush=True,
                 )
-            found.append(series(problem, alpha, eps, config.steps, constant_steps))
+            found.append(
+                series(
+                    problem,
+                    setting,
+                    steps,
+                    constant_steps=constant_steps,
+                    repeats=config.repeats,
+                )
+            )
             progress.update(task, description=f"convergence: {problem.name}", advance=1)
     counterexamples = [counterexample(alpha, config.steps) for alpha in config.alphas]
 
@@ -295,13 +317,11 @@ def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]
         for row in found
         for measured, bound in zip(row["min_gradient_norm"], row["bound"], strict=True)
     ]
-    configuration = asdict(config)
-    del configuration["results"]
     record = {
         "schema_version": SCHEMA_VERSION,
         "identity": config.identity(),
         "status": "completed",
-        "configuration": configuration,
+        "configuration": config.content(),
         "summary": {
             "cases": len(shares),
             "below_bound": sum(sum(row["below_bound"]) for row in found),
@@ -314,8 +334,8 @@ def check(config: ConvergenceConfig, command: str) -> tuple[Path, dict[str, Any]
         "timing": {"wall_seconds": time.perf_counter() - began},
         "provenance": {"started": started, "command": command} | provenance() | {"finished": now()},
     }
-    path = Path(config.results) / "convergence" / f"{config.identity()}.json"
-    write_json(path, record)
+    if not stays:
+        write_json(path, record)
     return path, record
 
 
@@ -324,8 +344,10 @@ def main(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if a check fails."""
     with exit_on_mistake():
         config: ConvergenceConfig = typed("", ConvergenceConfig, OmegaConf.to_container(composed))
-        if config.steps != sorted(set(config.steps)):
-            raise ConfigurationError(f"steps = {config.steps}: should grow")
+        for name in ("steps", "momentum_steps"):
+            steps = getattr(config, name)
+            if steps != sorted(set(steps)):
+                raise ConfigurationError(f"{name} = {steps}: should grow")
     overrides = shlex.join(HydraConfig.get().overrides.task)
     path, record = check(config, f"python -m experiments.convergence {overrides}".strip())
     summary = record["summary"]

@@ -14,7 +14,7 @@ class Problem:
     Attributes:
         name: of the function.
         start: where the runs start.
-        value: the function.
+        value: the function; of tensors with a leading dimension, the sum of its values.
         smoothness: L; None where it has to be estimated.
     """
 
@@ -25,11 +25,16 @@ class Problem:
 
     @property
     def sizes(self) -> list[int]:
-        """Elements of each tensor."""
+        """The elements of each tensor."""
         return [tensor.numel() for tensor in self.start]
 
+    def gradient(self, params: list[Tensor]) -> Tensor:
+        """Return the gradient of all tensors in one vector."""
+        leaves = [param.detach().clone().requires_grad_() for param in params]
+        return torch.cat([g.flatten() for g in torch.autograd.grad(self.value(leaves), leaves)])
+
     def hessian_norm(self, params: list[Tensor]) -> float:
-        """The Hessian's largest absolute eigenvalue, over all tensors together."""
+        """Return the Hessian's largest absolute eigenvalue, over all tensors together."""
 
         def of_one_vector(flat: Tensor) -> Tensor:
             parts = flat.split(self.sizes)
@@ -51,7 +56,7 @@ PROFILES: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 def profile_problem(name: str, sizes: list[int]) -> Problem:
-    """The sum of phi over the elements of A x, with |A| = 1: L is the largest |phi''|.
+    """Return the sum of phi over the elements of A x, with |A| = 1: L is the largest |phi''|.
 
     A has singular values from 1 down to 0.1 between two rotations, which couple the elements of x
     and its tensors: AlphaGrad works by element, so the axes matter to it.
@@ -72,13 +77,13 @@ def profile_problem(name: str, sizes: list[int]) -> Problem:
     return Problem(
         name,
         list(start.split(sizes)),
-        lambda params: profile(matrix @ torch.cat(params)).sum(),
+        lambda params: profile(torch.cat(params, dim=-1) @ matrix.T).sum(),
         smoothness,
     )
 
 
 def network_problem() -> Problem:
-    """The mean squared error of a network with 16 tanh units on 64 points of a sine."""
+    """Return the mean squared error of a network with 16 tanh units on 64 points of a sine."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.linspace(-1, 1, 64, dtype=torch.float64).unsqueeze(1)
     targets = torch.sin(3 * inputs)
@@ -89,7 +94,8 @@ def network_problem() -> Problem:
 
     def value(params: list[Tensor]) -> Tensor:
         weight, bias, output_weight, output_bias = params
-        outputs = torch.tanh(inputs @ weight + bias) @ output_weight + output_bias
-        return ((outputs - targets) ** 2).mean()
+        hidden = torch.tanh(inputs @ weight + bias.unsqueeze(-2))
+        outputs = hidden @ output_weight + output_bias.unsqueeze(-2)
+        return ((outputs - targets) ** 2).mean(dim=(-2, -1)).sum()
 
     return Problem("network", start, value, None)

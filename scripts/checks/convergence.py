@@ -12,14 +12,21 @@ from scripts.verdicts import Check, Number, Verdict, decide
 
 
 class Bound(Rule):
-    """Whether the proved bound holds in the records of convergence."""
+    """Whether the proved bound holds in the records of convergence.
+
+    Attributes:
+        practice: With momentum and noise, in place of exact gradients without momentum.
+    """
 
     rule: Literal["bound"]
+    practice: bool = False
 
     def checks(self, evidence: Evidence) -> list[Check]:
         """Count the cases below the bound."""
         records = evidence.convergence
-        series = [row for record in records for row in record.series]
+        series = [
+            row for record in records for row in record.series if row.practice == self.practice
+        ]
         cases = [case for row in series for case in row.cases]
         below = sum(norm <= bound for norm, bound in cases)
         exceeded = sum(record.summary.smoothness_exceeded for record in records)
@@ -30,16 +37,29 @@ class Bound(Rule):
                 Number(
                     "median slope of log norm against log T, step 1/sqrt(T)",
                     float(np.median(slopes)),
-                ),
+                )
+            ]
+        if self.practice:
+            kind = "functions, alphas, momenta, noise, sizes, T"
+            limit = "Holds for noise that is 0 in the mean."
+            numbers.append(
+                Number(
+                    "momentum, at most",
+                    max((row.momentum for row in series), default=float("nan")),
+                )
+            )
+        else:
+            kind = "functions, alphas, epsilons, sizes, T"
+            limit = "Holds for exact gradients without momentum; a constant step need not converge."
+            numbers.append(
                 Number(
                     "constant steps stay away from the minimum, of records",
                     sum(record.summary.counterexamples_stay for record in records),
-                ),
-            ]
+                )
+            )
         rule = (
-            "Reproduced if it does in every case (functions, alphas, epsilons, sizes, T; "
-            "docs/theory.md) and no step needs a larger L than is used; else not. Holds for exact "
-            "gradients without momentum; a constant step need not converge."
+            f"Reproduced if it does in every case ({kind}; docs/theory.md) and no step needs a "
+            f"larger L than is used; else not. {limit}"
         )
         verdict = decide(bool(cases) and below == len(cases) and not exceeded, bool(cases))
         return [

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from scripts.convergence import Convergence
 from scripts.figures.comparison import performance_profile, probability_of_improvement
-from scripts.figures.convergence import counterexample, gradient_norm_bound
+from scripts.figures.convergence import counterexample, gradient_norm_bound, momentum_and_noise
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
 from scripts.figures.overview import overview
@@ -32,7 +32,7 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
     )
 }
 CONVERGENCE_FIGURES: dict[str, Callable[[Convergence], Plot]] = {
-    draw.__name__: draw for draw in (gradient_norm_bound, counterexample)
+    draw.__name__: draw for draw in (gradient_norm_bound, momentum_and_noise, counterexample)
 }
 OVERVIEW = overview.__name__
 FIGURES = [OVERVIEW, *TASK_FIGURES, *CONVERGENCE_FIGURES]

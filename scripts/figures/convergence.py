@@ -1,5 +1,6 @@
 """Gradient norms below their bounds, and where a step must shrink."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from scripts.convergence import Convergence, Series
-from scripts.figures.plot import GREY, INK, OTHERS, Plot, Size, four_across, panels
+from scripts.figures.plot import (
+    COLUMN,
+    GREY,
+    INK,
+    OTHERS,
+    NothingToDrawError,
+    Plot,
+    Size,
+    four_across,
+    panels,
+)
 
 MEASURED, BOUND = OTHERS[1], OTHERS[0]
 
 
 def convergence_table(record: Convergence) -> pd.DataFrame:
-    """Return a row for each function: cases, the largest share of a bound, the slopes' range."""
+    """Return a row for each function: cases, the largest share of a bound, the slopes' range.
+
+    Slopes are those of exact gradients without momentum.
+    """
     rows = []
     for function, series in _by_function(record).items():
         shares = [norm / bound for row in series for norm, bound in row.cases]
-        slopes = [row.slope for row in series if row.slope is not None]
+        slopes = [row.slope for row in series if row.slope is not None and not row.practice]
         rows.append(
             {
                 "function": function,
@@ -36,35 +50,74 @@ def convergence_table(record: Convergence) -> pd.DataFrame:
 
 def gradient_norm_bound(record: Convergence) -> Plot:
     """Return the smallest gradient norm over T steps of size 1/sqrt(T), measured and bounded."""
-    functions = _by_function(record)
+    panel_rows = [
+        (row.function, row) for row in record.series if row.step != "constant" and not row.practice
+    ]
+    summary = record.summary
+    caption = (
+        f"Each line is one function, its tensors' sizes, α and ε; both axes are logarithmic and "
+        f"values are drawn from 1e-4 up. Over constant steps and with momentum and noise too, "
+        f"{summary.below_bound:,} of {summary.cases:,} cases lie below the bound, at most at "
+        f"{summary.largest_share:.0%} of it. The runs are deterministic: no seeds, no "
+        f"intervals. Made by `{record.provenance.command}`."
+    )
+    return _bounds("Measured gradient norms and their bounds", caption, panel_rows)
+
+
+def momentum_and_noise(record: Convergence) -> Plot:
+    """Return the same with momentum and noise: the bound falls to a floor that the noise sets."""
+    panel_rows = [
+        (f"μ = {row.momentum:g}, {'noise' if row.noise else 'exact'}", row)
+        for row in record.series
+        if row.practice
+    ]
+    cases = [case for _, row in panel_rows for case in row.cases]
+    share = max((norm / bound for norm, bound in cases), default=float("nan"))
+    caption = (
+        f"As the figure before, by momentum μ; each line is one function, its tensors' sizes and "
+        f"α. With noise each is the mean of a few runs, and the bound does not fall below a floor. "
+        f"{sum(norm <= bound for norm, bound in cases):,} of {len(cases):,} "
+        f"cases lie below the bound, at most at {share:.0%} of it. Deterministic: no intervals. "
+        f"Made by `{record.provenance.command}`."
+    )
+    return _bounds("The same with momentum and noisy gradients", caption, panel_rows)
+
+
+def _bounds(title: str, caption: str, panel_rows: list[tuple[str, Series]]) -> Plot:
+    """Return measured norms and bounds against T, a line for each row in the panel it names."""
+    if not panel_rows:
+        raise NothingToDrawError("it needs a series with steps of 1/sqrt(T)")
     data = pd.DataFrame(
         {
+            "panel": panel,
             "function": row.function,
             "sizes": "x".join(map(str, row.sizes)),
             "alpha": row.alpha,
             "eps": row.eps,
+            "momentum": row.momentum,
+            "noise": row.noise,
             "steps": steps,
             "measured": measured,
             "bound": bound,
-            # Relative to the bound at the first T, all bounds fall along one line.
+            # Relative to the bound at the first T, all bounds without noise fall along one line.
             "measured_relative": measured / row.bound[0],
             "bound_relative": bound / row.bound[0],
         }
-        for row in record.series
-        if row.step == "1/sqrt(T)"
+        for panel, row in panel_rows
         for steps, (measured, bound) in zip(row.steps, row.cases, strict=True)
     )
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(
-            four_across(size), len(functions), 1.7, sharex=True, sharey=True
-        )
-        for axes, (function, own) in zip(grid, data.groupby("function", sort=False), strict=True):
+        count = data["panel"].nunique()
+        across = size if size is COLUMN else replace(size, columns=count)
+        figure, grid, lowest = panels(across, count, 1.7, sharex=True, sharey=True)
+        for axes, (panel, own) in zip(grid, data.groupby("panel", sort=False), strict=True):
             for column, color, label in (
                 ("measured_relative", MEASURED, "measured"),
                 ("bound_relative", BOUND, "bound"),
             ):
-                for index, (_, line) in enumerate(own.groupby(["sizes", "alpha", "eps"])):
+                lines = own.groupby(["function", "sizes", "alpha", "eps"])
+                for index, (_, line) in enumerate(lines):
                     axes.plot(
                         line["steps"],
                         line[column].clip(lower=1e-4),
@@ -82,7 +135,7 @@ def gradient_norm_bound(record: Convergence) -> Plot:
                 linewidth=1,
                 label="slope −1/2",
             )
-            axes.set_title(str(function))
+            axes.set_title(str(panel))
             _horizon_axes(axes, horizons)
             axes.tick_params(labelbottom=axes in lowest)
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
@@ -90,15 +143,7 @@ def gradient_norm_bound(record: Convergence) -> Plot:
         figure.supylabel("Smallest gradient norm,\nshare of the bound at the first T")
         return figure
 
-    summary = record.summary
-    caption = (
-        f"Each line is one function, its tensors' sizes, α and ε; both axes are logarithmic and "
-        f"values are drawn from 1e-4 up. Over constant steps too, {summary.below_bound:,} of "
-        f"{summary.cases:,} cases lie below the bound, at most at "
-        f"{summary.largest_share:.0%} of it. The runs are deterministic: no seeds, no "
-        f"intervals. Made by `{record.provenance.command}`."
-    )
-    return Plot("Measured gradient norms and their bounds", caption, data, draw)
+    return Plot(title, caption, data, draw)
 
 
 def counterexample(record: Convergence) -> Plot:

@@ -206,6 +206,8 @@ def make_convergence(**series: Any) -> dict[str, Any]:
         "sizes": [1],
         "alpha": 0.1,
         "eps": 0.0,
+        "momentum": 0.0,
+        "noise": 0.0,
         "steps": [10],
         "min_gradient_norm": [0.5],
         "bound": [1.0],
