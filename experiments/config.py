@@ -37,6 +37,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_names(path: str | None) -> str | None:
+    """Accept names separated by slashes."""
+    for name in path.split("/") if path else []:
+        check_name(name)
+    return path
+
+
 def refuse_bool(value: Any) -> Any:
     """Refuse true and false, which Python takes for 1 and 0."""
     if isinstance(value, bool):
@@ -125,7 +132,8 @@ class EvaluationConfig:
 
     Attributes:
         points: how often, evenly spaced over the run; 0 turns evaluation off.
-        episodes: episodes at each point.
+        episodes: episodes at each point; without a time limit of the environment's, each ends after
+            10,000 steps.
     """
 
     __pydantic_config__ = STRICT
@@ -158,7 +166,9 @@ class TrackingConfig:
         tensorboard: to TensorBoard.
         project: wandb's project.
         entity: wandb's user or team; null is the key's own.
-        group: the study; null is the protocol, or algorithm and environment.
+        group: the study and its task, as ``ppo/Hopper-v4``; null is the protocol, or algorithm, and
+            environment.
+        job_type: the family; null is the optimizer's label.
     """
 
     __pydantic_config__ = STRICT
@@ -166,7 +176,8 @@ class TrackingConfig:
     tensorboard: bool = False
     project: str = "alphagrad"
     entity: str | None = None
-    group: str | None = None
+    group: Annotated[str | None, AfterValidator(check_names)] = None
+    job_type: Name | None = None
 
 
 @dataclass

@@ -221,6 +221,7 @@ class Plan:
             overrides = [
                 f"optimizer={family.optimizer}",
                 f"optimizer.name={label}",
+                f"tracking.job_type={name}",
                 *family.overrides,
                 f"{family.tuned}={value:.12g}",
                 *common,

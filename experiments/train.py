@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 
 from experiments.callbacks import Heartbeat
+from experiments.config import TrainConfig
 from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
@@ -94,6 +95,8 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             for path in run.folder.glob("progress*.csv"):
                 drop_later_rows(path, model.num_timesteps)
             suffix = f"-from-{model.num_timesteps}"
+        if config.optimizer_settings is None:
+            print(without_a_word(config), flush=True)
         csv = make_output_format("csv", str(run.folder), suffix)
         heartbeat = Heartbeat(run, bar)
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)
@@ -152,6 +155,15 @@ def execute(run: Run, bar: bool = False, task: bool = False) -> str:
         return f"{summary(run)}; after its record: {reason}"
     run.settle()
     return summary(run)
+
+
+def without_a_word(config: TrainConfig) -> str:
+    """Return one line on an optimizer for which the algorithm sets nothing of its own."""
+    algorithm = config.algorithm["_target_"].rpartition(".")[2]
+    norm = config.algorithm.get("max_grad_norm")
+    clipped = "" if norm is None else f", gradients clipped to a norm of {norm:g}"
+    optimizer = config.optimizer["name"]
+    return f"{algorithm} sets nothing for {optimizer} alone: its settings are as they are{clipped}"
 
 
 def summary(run: Run) -> str:

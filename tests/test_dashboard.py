@@ -32,7 +32,7 @@ def test_the_workspace() -> None:
     assert columns[0] == "config:alpha.value"
     assert columns[-1] == "summary:final_score"
     [runs] = model["spec"]["section"]["runSets"]
-    assert [key["name"] for key in runs["grouping"]] == ["group.value", "arm.value"]
+    assert [key["name"] for key in runs["grouping"]] == ["group.value", "family.value", "arm.value"]
 
 
 def test_without_a_key_and_without_runs_one_line_says_so(tmp_path: Path) -> None:

@@ -219,3 +219,11 @@ def test_a_family_with_a_mistake_is_refused(family: dict[str, Any], words: str) 
         plan("study=dqn", families=families, quick={})
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_trackers_group_runs_by_task_and_family() -> None:
+    for arm in plan("study=ppo").arms:
+        assert arm.config.tracking.group == "ppo/HalfCheetah-v4"
+        assert arm.config.tracking.job_type == arm.family
+    quick = plan("study=ppo", "scale=quick").arms[0].config
+    assert quick.tracking.group == "ppo-quick/HalfCheetah-v4"

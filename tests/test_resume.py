@@ -77,7 +77,7 @@ def test_a_killed_run_ends_with_the_same_bits(protocol: str, tmp_path: Path) -> 
 
 def progress(folder: Path) -> list[dict[str, float]]:
     """All rows of a run's progress, by step, without what times them and what is empty."""
-    timed = ("time/fps", "time/time_elapsed")
+    timed = ("time/fps", "time/time_elapsed", "time/iterations")  # those of a process
     rows = [
         {name: float(value) for name, value in row.items() if value and name not in timed}
         for path in folder.glob("*/progress*.csv")
@@ -138,8 +138,8 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(
     assert not folder.folder.exists()
 
 
-def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+def test_a_checkpoint_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(1, {"path": Path("anything but plain data")})
-    with pytest.raises(Exception, match="Weights only load failed"):
-        folder.load()
+    assert folder.load() is None
+    assert "cannot be loaded: UnpicklingError" in capsys.readouterr().err

@@ -83,6 +83,30 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "word"),
+    [("alphagrad", "gradients not clipped"), ("rmsprop", None)],
+)
+def test_a_record_says_what_the_algorithm_sets_for_the_optimizer(
+    optimizer: str,
+    word: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["algorithm=ppo_cleanrl", "environment.id=Pendulum-v1", f"optimizer={optimizer}"]
+    tiny = ["total_steps=256", "algorithm.n_steps=128", "evaluation.points=0", "tracking=none"]
+    code, output, _ = in_process(monkeypatch, capsys, *arguments, *tiny, f"runs={tmp_path}")
+    assert code == 0
+    [record] = records(tmp_path)
+    said = record["configuration"]["optimizer_settings"]
+    clipping = record["configuration"]["algorithm"]["max_grad_norm"]
+    line = "CleanRLPPO sets nothing for rmsprop alone: its settings are as they are, gradients clip"
+    assert (line in output) == (word is None)
+    assert (said is None, clipping) == ((True, 0.5) if word is None else (False, None))
+    assert word is None or said.startswith(word)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", TINY)
 def test_a_run_of_each_protocol_leaves_its_record(protocol: str, tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def workspace(entity: str, project: str) -> ws.Workspace:
             for name, panels in sections.items()
         ],
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=100),
-        runset_settings=ws.RunsetSettings(groupby=[ws.Config("group"), ws.Config("arm")]),
+        runset_settings=ws.RunsetSettings(
+            groupby=[ws.Config("group"), ws.Config("family"), ws.Config("arm")]
+        ),
     )
 
 

@@ -133,8 +133,14 @@ def warn(text: str) -> None:
 def group(run: Run) -> str:
     """Return the run's study, or what stands for it in a run without one."""
     config = run.config
-    plain = f"{config.algorithm['name']}-{config.environment.id}"
-    return config.tracking.group or config.protocol or plain
+    plain = f"{config.protocol or config.algorithm['name']}-{config.environment.id}"
+    return config.tracking.group or plain
+
+
+def family(run: Run) -> str:
+    """Return the family of the run's optimizer, or what stands for it in a run without a study."""
+    label: str = run.config.optimizer["name"]
+    return run.config.tracking.job_type or label
 
 
 def tracked_config(run: Run) -> dict[str, Any]:
@@ -145,6 +151,7 @@ def tracked_config(run: Run) -> dict[str, Any]:
         "learning_rate": config["algorithm"].get("learning_rate"),
         "arm": config["optimizer"]["name"],
         "group": group(run),
+        "family": family(run),
         "identity": run.identity,
         "provenance": run.provenance,
     }
@@ -202,7 +209,7 @@ class Wandb:
             id=self.id,
             resume="allow" if mode == "online" else None,
             group=group(run),
-            job_type=config.optimizer["name"],
+            job_type=family(run),
             name=f"{config.optimizer['name']}/{config.seed}",
             tags=[tag[:64] for tag in tags] + ([commit[:12]] if commit else []),
             config=tracked_config(run),
