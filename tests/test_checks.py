@@ -276,3 +276,15 @@ def test_one_case_above_the_bound_refutes_it(tmp_path: Path, norm: float, verdic
     found = check(tmp_path, factor)
     assert found.verdict is Verdict.REPRODUCED
     assert [number.value for number in found.numbers] == [2, 1]
+
+
+@pytest.mark.parametrize("practice", [{"momentum": 0.9}, {"noise": 0.1}])
+def test_momentum_and_noise_are_judged_apart(tmp_path: Path, practice: dict[str, float]) -> None:
+    record = make_convergence()
+    record["series"] += make_convergence(**practice, min_gradient_norm=[1.1])["series"]
+    (tmp_path / "convergence").mkdir()
+    (tmp_path / "convergence" / "0.json").write_text(json.dumps(record))
+    assert check(tmp_path, Bound(rule="bound", statement="It holds")).verdict == "reproduced"
+    found = check(tmp_path, Bound(rule="bound", statement="So it does", practice=True))
+    assert found.verdict == "not reproduced"
+    assert found.numbers[0].name == "cases below the bound, of 1"
