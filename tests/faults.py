@@ -52,7 +52,7 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in folder.glob("results/*/records/*.json"):
         record = json.loads(path.read_text())
-        del record["timing"], record["provenance"]
+        del record["timing"], record["provenance"], record["digest"]
         found[path.name] = record
     return found
 
@@ -68,13 +68,21 @@ def cut_a_checkpoint(folder: Path, generator: random.Random) -> bool:
 
 
 def disturb(
-    studies: list[str], folder: Path, kills: int, generator: random.Random
+    seconds: dict[str, float], folder: Path, kills: int, generator: random.Random
 ) -> tuple[int, int]:
-    """Kill until ``kills`` have hit; returns the kills and the checkpoints that were cut."""
+    """Kill until ``kills`` have hit; return the kills and the checkpoints that were cut.
+
+    Args:
+        seconds: how long each study lasts undisturbed.
+        folder: of the studies.
+        kills: how many.
+        generator: decides what is killed, and when.
+    """
     killed = cut = 0
     while killed < kills:
-        process = start(generator.choice(studies), folder)
-        time.sleep(generator.uniform(3, 9))
+        study = generator.choice(sorted(seconds))
+        process = start(study, folder)
+        time.sleep(generator.uniform(0.2, 0.9) * seconds[study])
         workers = children(process.pid)
         if process.poll() is None:
             victim = generator.choice([process.pid, *workers])
@@ -147,12 +155,15 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         calm, stormy = Path(temporary, "calm"), Path(temporary, "stormy")
+        seconds = {}
         for study in options.studies:
+            began = time.monotonic()
             start(study, calm).wait()
+            seconds[study] = time.monotonic() - began
         UNDISTURBED.update(records(calm))
         print(f"undisturbed: {len(UNDISTURBED)} runs", flush=True)
 
-        killed, cut = disturb(options.studies, stormy, options.kills, random.Random(options.seed))
+        killed, cut = disturb(seconds, stormy, options.kills, random.Random(options.seed))
         for study in options.studies:
             start(study, stormy).wait()
         resumed = [

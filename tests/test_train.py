@@ -192,7 +192,7 @@ def test_a_sweep_runs_in_the_users_folder_with_the_users_modules(
 @pytest.mark.slow
 def test_a_sweep_with_a_failed_run_ends_with_1_and_the_others_finish(elsewhere: Path) -> None:
     sweep = ["-m", *DQN, "environment.id=mine:Mine-v0"]
-    sweep += ["+environment.kwargs.then=pass,os._exit(0)", "hydra.launcher.workers=2"]
+    sweep += ["+environment.kwargs.then=pass,'os._exit(0)'", "hydra.launcher.workers=2"]
     outcome = run_module("experiments.train", *sweep, folder=elsewhere)
     assert outcome.returncode == 1
     assert len(records(elsewhere / "runs")) == 1
