@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.stats import iqr  # type: ignore[import-untyped]
+from scipy.stats import iqr
 
 from scripts.statistics import FloatArray, Runs, aggregate_iqm
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import bootstrap  # type: ignore[import-untyped]
+from scipy.stats import bootstrap
 
 from scripts.records import Record
 from scripts.studies import Family, Study, Task

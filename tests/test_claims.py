@@ -243,7 +243,9 @@ def test_the_papers_claims_are_reproduced_where_they_hold(tmp_path: Path) -> Non
     stateless["optimizer"]["state_bytes"] = 0
     write_study(tmp_path, "ppo_fair", stateless)
     (tmp_path / "convergence").mkdir()
-    (tmp_path / "convergence" / "0.json").write_text(json.dumps(make_convergence()))
+    for name, practice in (("0", {}), ("1", {"momentum": 0.9, "noise": 0.1})):
+        record = json.dumps(make_convergence(**practice))
+        (tmp_path / "convergence" / f"{name}.json").write_text(record)
     for claim in verdicts(tmp_path, the_papers(tmp_path)).values():
         assert claim["verdict"] == "reproduced", claim
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_cases import make_gradients, make_parameters, reference, take_steps
+from support.optimizer_cases import make_gradients, make_parameters, reference, take_steps
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_cases import make_gradients, make_parameters, take_steps
+from support.optimizer_cases import make_gradients, make_parameters, take_steps
 from torch import Tensor, nn
 
 from alphagrad import AlphaGrad, kernel

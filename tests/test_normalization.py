@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from optimizer_cases import every_path
+from support.optimizer_cases import every_path
 from torch import nn
 
 from alphagrad import AlphaGrad

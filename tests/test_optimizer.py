@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_cases import every_path, make_gradients, make_parameters, reference, take_steps
+from support.optimizer_cases import (
+    every_path,
+    make_gradients,
+    make_parameters,
+    reference,
+    take_steps,
+)
 from torch import Tensor, nn
 
 from alphagrad import AlphaGrad, alphagrad

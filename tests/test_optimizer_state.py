@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_cases import every_path, make_gradients, make_parameters, take_steps
+from support.optimizer_cases import every_path, make_gradients, make_parameters, take_steps
 from torch import nn
 
 from alphagrad import AlphaGrad, NormalizedSGD

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from optimizer_cases import make_gradients, make_parameters, take_steps
+from support.optimizer_cases import make_gradients, make_parameters, take_steps
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools import MemTracker

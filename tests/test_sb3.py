@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sb3_models import (
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+from support.sb3_models import (
     ALGORITHMS,
     APART,
     LEARNING_RATE,
@@ -21,8 +23,6 @@ from sb3_models import (
     settings_of,
     tiny,
 )
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.utils import set_random_seed
 
 import alphagrad.sb3
 from alphagrad import AlphaGrad

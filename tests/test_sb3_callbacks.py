@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sb3_models import ALGORITHMS, APART, ONE_OPTIMIZER, alphas, assert_same, make, tiny
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HumanOutputFormat, KVWriter, Logger
+from support.sb3_models import ALGORITHMS, APART, ONE_OPTIMIZER, alphas, assert_same, make, tiny
 
 from alphagrad import AlphaGrad
 from alphagrad.sb3 import SATURATION, AlphaSchedule, UpdateDiagnostics, optimizers, policy_kwargs

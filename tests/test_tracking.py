@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.runs import make_run
+from support.wandb_files import records_of, wandb_files
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.config import TrackingConfig
@@ -37,13 +38,6 @@ def train(folder: Path, *arguments: str, **variables: str) -> subprocess.Complet
     )
 
 
-def records_of(path: Path) -> list[dict[str, Any]]:
-    """A ``.wandb`` file's records, by wandb's own reader."""
-    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    lines = subprocess.run(reader, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def history(path: Path) -> list[dict[str, Any]]:
     return [r["history"]["item"] for r in records_of(path) if r["type"] == "history"]
 
@@ -52,11 +46,6 @@ def summary(path: Path) -> dict[str, Any]:
     reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", "--json", str(path)]
     found: dict[str, Any] = json.loads(subprocess.check_output(reader))
     return found
-
-
-def wandb_files(folder: Path) -> list[Path]:
-    """The runs' ``.wandb`` files, oldest first."""
-    return sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -15,6 +15,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from support.runs import ROOT, TINY, run_module
+from support.wandb_files import records_of, wandb_files
 
 from experiments.mistakes import ConfigurationError
 from experiments.runs.run import Run
@@ -22,7 +23,6 @@ from experiments.train import execute
 from experiments.validation import validate
 from experiments.views import video
 from experiments.views.tracking import wandb_id
-from tests.test_tracking import records_of, wandb_files
 
 
 class Drawn(CartPoleEnv):

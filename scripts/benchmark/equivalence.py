@@ -18,7 +18,7 @@ from dataclasses import replace
 import pandas as pd
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
-from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+from scipy.stats import ttest_ind
 
 from experiments.config import TrainConfig
 from experiments.mistakes import exit_on_mistake

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import PACKAGES, cluster, missing_programs
+from support.cluster import PACKAGES, cluster, missing_programs
 
 os.environ["WANDB_MODE"] = "disabled"  # it adds a second to each run
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import slurm
+from support.cluster import slurm
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["total_steps=2000", "algorithm.learning_starts=200", "evaluation.points=1"]
@@ -235,7 +235,7 @@ def test_more_runs_than_an_array_may_have_are_split(tmp_path: Path) -> None:
     assert (process.returncode, errors) == (0, "")
     assert "12 of 12 runs done" in output
     arrays = Counter(task.partition("_")[0] for task in tasks(tmp_path))
-    assert sorted(arrays.values()) == [2, 10]  # cluster.py: MaxArraySize
+    assert sorted(arrays.values()) == [2, 10]  # support/cluster.py: MaxArraySize
 
 
 def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:

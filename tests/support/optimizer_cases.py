@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimizer_reference import reference_steps
+from support.optimizer_reference import reference_steps
 from torch import Tensor, nn
 
 SHAPES = [(7, 5), (5,), (), (0,), (1,), (3, 2, 4)]
