@@ -67,6 +67,17 @@ def cut_a_checkpoint(folder: Path, generator: random.Random) -> bool:
     return True
 
 
+def wait_for_a_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Wait until a run has saved a checkpoint, or the study has ended."""
+
+    def checkpoints() -> set[Path]:
+        return set(folder.glob("runs/*/checkpoints/step-*.pt"))
+
+    before = checkpoints()
+    while process.poll() is None and checkpoints() <= before:
+        time.sleep(0.01)
+
+
 def disturb(
     seconds: dict[str, float], folder: Path, kills: int, generator: random.Random
 ) -> tuple[int, int]:
@@ -82,7 +93,10 @@ def disturb(
     while killed < kills:
         study = generator.choice(sorted(seconds))
         process = start(study, folder)
-        time.sleep(generator.uniform(0.2, 0.9) * seconds[study])
+        if generator.random() < 0.5:
+            time.sleep(generator.uniform(0.2, 0.9) * seconds[study])
+        else:
+            wait_for_a_checkpoint(process, folder)
         workers = children(process.pid)
         if process.poll() is None:
             victim = generator.choice([process.pid, *workers])
