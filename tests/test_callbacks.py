@@ -186,7 +186,7 @@ class Faulty(gym.Env[Any, Any]):
         return self.observation(), reward, self.count % 10 == 0, False, {}
 
 
-gym.register("Faulty-v0", Faulty)
+gym.register("Faulty-v0", f"{__name__}:Faulty")
 
 
 @pytest.mark.parametrize("algorithm", [A2C, TD3])
@@ -241,7 +241,7 @@ def test_an_evaluation_tells_whose_fault_it_is(what: str) -> None:
     with pytest.raises(EnvironmentFaultError, match=message):
         model.learn(20, callback=evaluation())
     with torch.no_grad():
-        model.policy.action_net.bias.fill_(math.nan)
+        model.policy.get_parameter("action_net.bias").fill_(math.nan)
     found = evaluation()
     found.init_callback(model)
     found.num_timesteps = 20

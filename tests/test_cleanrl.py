@@ -1,3 +1,4 @@
+# mypy: disable-error-code="union-attr"
 """The algorithms held against CleanRL's formulas, written out by hand, and against SB3's guards."""
 
 import math
@@ -11,6 +12,8 @@ import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
 from experiments.agents import cleanrl, fast
 
@@ -65,9 +68,10 @@ def test_dqn_discounts_a_value_by_the_steps_before_it(module: Any) -> None:
 
 def test_dqn_is_epsilon_greedy_before_learning_starts(make: Callable[..., cleanrl.DQN]) -> None:
     model = make("protocol=dqn_cleanrl", "optimizer=adam")
-    model._last_obs = model.env.reset()
+    observation: Any = model.env.reset()
+    model._last_obs = observation
     model.exploration_rate = 0.0
-    greedy, _ = model.predict(model._last_obs, deterministic=True)
+    greedy, _ = model.predict(observation, deterministic=True)
     actions = [model._sample_action(model.learning_starts, None, 1)[0] for _ in range(20)]
     assert all(action == greedy for action in actions)
 
@@ -111,7 +115,8 @@ def test_td3_warm_up_is_uniform_and_later_actions_are_noisy(
     make: Callable[..., cleanrl.TD3],
 ) -> None:
     model = make("protocol=td3_cleanrl", "optimizer=adam")
-    model._last_obs = model.env.reset()
+    observation: Any = model.env.reset()
+    model._last_obs = observation
     model.action_space.seed(3)
     expected = [model.action_space.sample() for _ in range(10)]
     model.action_space.seed(3)
@@ -119,7 +124,7 @@ def test_td3_warm_up_is_uniform_and_later_actions_are_noisy(
     np.testing.assert_allclose(warm_up, expected, atol=1e-6)
 
     model.num_timesteps = 25_000
-    mean, _ = model.predict(model._last_obs)
+    mean, _ = model.predict(observation)
     actions = np.array(
         [model._sample_action(25_000, model.action_noise, 1)[0][0] for _ in range(2000)]
     )
@@ -216,7 +221,8 @@ def test_ppo_hides_no_nan(make: Callable[..., cleanrl.PPO], module: Any, column:
     batch = minibatch(model)
     getattr(batch, column)[3] = math.nan
     statistics = model.differentiate(batch)
-    actor, critic = model.policy.action_net.weight.grad, model.policy.value_net.weight.grad
+    actor = model.policy.get_parameter("action_net.weight").grad
+    critic = model.policy.get_parameter("value_net.weight").grad
     if column != "returns":
         assert statistics["policy_gradient_loss"].isnan()
         assert actor.isnan().any()
@@ -231,11 +237,12 @@ def test_ppo_learning_rate_is_cleanrls_at_every_update(
     model = make("protocol=ppo_cleanrl", "optimizer=adam", "algorithm.n_epochs=1")
     rates = []
     train = cleanrl.PPO.train
-    monkeypatch.setattr(
-        cleanrl.PPO,
-        "train",
-        lambda self: (train(self), rates.append(self.policy.optimizer.param_groups[0]["lr"])),
-    )
+
+    def keep_rate(model: cleanrl.PPO) -> None:
+        train(model)
+        rates.append(model.policy.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(cleanrl.PPO, "train", keep_rate)
     model.learn(10_000)  # no multiple of 2048: four whole rollouts
     assert model.num_timesteps == 4 * 2048
     num_iterations = 4
@@ -251,11 +258,15 @@ def test_ppo_clips_adams_gradients_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = make("protocol=ppo_cleanrl", f"optimizer={optimizer}", "algorithm.n_epochs=1")
-    calls = []
-    clip = cleanrl.clip_grad_norm_
-    monkeypatch.setattr(cleanrl, "clip_grad_norm_", lambda p, n: (calls.append(n), clip(p, n)))
+    norms: list[float] = []
+
+    def clip(parameters: list[nn.Parameter], norm: float) -> None:
+        norms.append(norm)
+        clip_grad_norm_(parameters, norm)
+
+    monkeypatch.setattr(cleanrl, "clip_grad_norm_", clip)
     model.learn(2048)
-    assert calls == ([0.5] * 32 if clipped else [])
+    assert norms == ([0.5] * 32 if clipped else [])
 
 
 def test_ppo_stops_at_target_kl_after_an_epoch(make: Callable[..., cleanrl.PPO]) -> None:

@@ -37,7 +37,8 @@ def test_what_cuda_compiles_equals_the_loop() -> None:
 @pytest.mark.slow
 def test_a_schedule_of_the_momentum_compiles_nothing_anew() -> None:
     frames = torch._dynamo.utils.counters["stats"]
-    params, grads, buffers = ([torch.ones(64)] for _ in range(3))
+    params, grads = ([torch.ones(64)] for _ in range(2))
+    buffers: list[Tensor | None] = [torch.ones(64)]
     compiled.step(_single_tensor_alphagrad, params, grads, buffers, **SETTINGS)
     before = frames["unique_graphs"]
     for momentum, lr, alpha in ((0.95, 0.2, 4.0), (0.94, 0.3, 5.0), (0.93, 0.4, 6.0)):

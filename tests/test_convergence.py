@@ -187,7 +187,7 @@ def test_closed_forms(
     momentum: float,
     floor: float,
 ) -> None:
-    more = {"momentum": momentum, "floor": floor}
+    more: dict[str, Any] = {"momentum": momentum, "floor": floor}
     bound = gradient_norm_bound(gap, smoothness, lr, steps, alpha, constant, **more)
     effective = lr / (1 - momentum)
     curvature = smoothness * momentum_factor(momentum, steps)

@@ -61,12 +61,12 @@ def prior_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_normalisation_has_the_bits_of_gymnasiums_wrappers() -> None:
-    expected = wrappers.NormalizeObservation(gym.make("HalfCheetah-v4"))
-    expected.obs_rms = RunningMeanStd(shape=(17,))  # in float64
-    expected = wrappers.TransformObservation(
-        expected, lambda observation: observation.clip(-10, 10), expected.observation_space
+    normalized = wrappers.NormalizeObservation(gym.make("HalfCheetah-v4"))
+    normalized.obs_rms = RunningMeanStd(shape=(17,))  # in float64
+    clipped = wrappers.TransformObservation(
+        normalized, lambda observation: observation.clip(-10, 10), normalized.observation_space
     )
-    expected = wrappers.ClipReward(wrappers.NormalizeReward(expected, GAMMA), -10, 10)
+    expected = wrappers.ClipReward(wrappers.NormalizeReward(clipped, GAMMA), -10, 10)
     environment = make(NORMALIZED, GAMMA)
     assert environment.observation_space == expected.observation_space
     _, _, actions = raw_episode(50)
@@ -169,6 +169,7 @@ def test_evaluation_reads_the_training_statistics_and_leaves_them() -> None:
     np.testing.assert_array_equal(statistics.var, before[1])
     assert statistics.count == before[2]
     assert evaluation.envs[0].get_wrapper_attr("obs_rms") is statistics
+    assert isinstance(observation, np.ndarray)
     assert np.abs(observation).max() <= 10
 
 
@@ -180,7 +181,7 @@ def test_any_registered_environment_can_be_made(environment_id: str) -> None:
     assert environment.observation_space.dtype == np.float32
 
 
-class Thrifty(gym.Env[np.ndarray, int]):
+class Thrifty(gym.Env[Any, Any]):
     """Hands out one info and one observation, and changes them in place."""
 
     observation_space = gym.spaces.Box(-100, 100, (1,), np.float32)
@@ -198,13 +199,13 @@ class Thrifty(gym.Env[np.ndarray, int]):
         return self.seen, 1.0, False, self.seen[0] == 10, self.info
 
 
-gym.register("Thrifty-v0", Thrifty)
+gym.register("Thrifty-v0", f"{__name__}:Thrifty")
 
 
 def test_an_environment_may_use_its_info_and_its_observation_again() -> None:
     vector = make_vector(EnvironmentConfig(id="Thrifty-v0"), GAMMA)
     vector.reset()
-    steps = [vector.step(np.array([0])) for _ in range(35)]
+    steps: list[tuple[Any, ...]] = [vector.step(np.array([0])) for _ in range(35)]
     infos = [step[3][0] for step in steps]
     ends = [index for index, info in enumerate(infos) if "episode" in info]
     assert ends == [9, 19, 29]

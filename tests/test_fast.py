@@ -91,8 +91,10 @@ def test_the_first_updates_are_the_same(make: Callable[..., Any], case: str) -> 
     else:
         assert fast.replay_buffer.pos == slow.replay_buffer.pos
         for name in ("observations", "next_observations", "actions", "rewards", "dones"):
-            rows = [getattr(m.replay_buffer, name)[: m.replay_buffer.pos] for m in (fast, slow)]
-            np.testing.assert_allclose(*rows, rtol=1e-4, atol=1e-5)
+            value, expected = (
+                getattr(m.replay_buffer, name)[: m.replay_buffer.pos] for m in (fast, slow)
+            )
+            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     logged = [
         {name: value for name, value in model.logger.name_to_value.items() if "train/" in name}
         for model in (fast, slow)

@@ -252,7 +252,7 @@ def test_the_kernel_allocates_nothing_but_a_first_momentum() -> None:
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
         optimizer.step()
-    assert all(event.self_cpu_memory_usage == 0 for event in profile.events())  # type: ignore[union-attr]
+    assert all(event.self_cpu_memory_usage == 0 for event in profile.events())
 
 
 def test_without_a_kernel_there_is_one_warning_and_the_same_step(

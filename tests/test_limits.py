@@ -12,7 +12,7 @@ from alphagrad import NormalizedSGD, SignSGD
 
 
 def normalized(g: np.ndarray) -> np.ndarray:
-    return g / (np.linalg.norm(g) + 1e-5)
+    return g / (float(np.linalg.norm(g)) + 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,8 @@ def test_normalized_sgd_refuses_an_epsilon_outside_of_its_range(eps: float) -> N
 
 def test_normalized_sgd_has_an_epsilon_for_each_group() -> None:
     params = [nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
-    optimizer = NormalizedSGD([{"params": params[:1], "eps": 3.0}, {"params": params[1:]}], lr=1.0)
+    groups: list[dict[str, Any]] = [{"params": params[:1], "eps": 3.0}, {"params": params[1:]}]
+    optimizer = NormalizedSGD(groups, lr=1.0)
     for param in params:
         param.grad = torch.ones_like(param)
     optimizer.step()

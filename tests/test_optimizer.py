@@ -219,7 +219,7 @@ def test_a_compiled_step_equals_the_eager_one(momentum: float) -> None:
     eager = AlphaGrad(params, lr=lr, alpha=3.0, momentum=momentum)
     take_steps(eager, params, grads)
     compiled = AlphaGrad(others, lr=lr, alpha=3.0, momentum=momentum)
-    compiled.step = torch.compile(compiled.step)  # type: ignore[method-assign]
+    compiled.step = torch.compile(compiled.step)  # type: ignore[method-assign, assignment]
     take_steps(compiled, others, grads)
     torch.testing.assert_close(params, others, rtol=1e-5, atol=1e-6)
 

@@ -1,12 +1,17 @@
 """Parameters sharded over processes, as FSDP2 has them, take the steps of whole ones."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
-from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_device_mesh
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.multiprocessing.spawn import spawn
+from torch.optim import Optimizer
 
 from alphagrad import AlphaGrad, NormalizedSGD
 
@@ -28,8 +33,11 @@ def compare(rank: int, meeting_point: str) -> None:
     mesh = init_device_mesh("cpu", (PROCESSES,))
     generator = torch.Generator().manual_seed(0)
     for dtype in (torch.float32, torch.float64):
-        makers = [lambda params, s=s: AlphaGrad(params, lr=0.1, alpha=5.0, **s) for s in SETTINGS]
-        for make in (*makers, lambda params: NormalizedSGD(params, lr=0.1)):
+        makers: list[Callable[[list[nn.Parameter]], Optimizer]] = [
+            *(partial(AlphaGrad, lr=0.1, alpha=5.0, **settings) for settings in SETTINGS),
+            partial(NormalizedSGD, lr=0.1),
+        ]
+        for make in makers:
             values = [torch.randn(shape, generator=generator, dtype=dtype) for shape in SHAPES]
             whole = [nn.Parameter(value.clone()) for value in values]
             sharded = [nn.Parameter(distribute_tensor(v, mesh, [Shard(0)])) for v in values]
@@ -51,4 +59,4 @@ def compare(rank: int, meeting_point: str) -> None:
 
 @pytest.mark.slow
 def test_sharded_parameters_take_the_steps_of_whole_ones(tmp_path: Path) -> None:
-    multiprocessing.spawn(compare, (str(tmp_path / "meeting_point"),), nprocs=PROCESSES)
+    spawn(compare, (str(tmp_path / "meeting_point"),), nprocs=PROCESSES)

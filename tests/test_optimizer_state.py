@@ -177,7 +177,7 @@ def test_a_loaded_group_is_checked_as_a_new_one(bad: dict[str, Any]) -> None:
 
 def test_numpy_numbers_are_stored_as_pythons_own() -> None:
     given = {"lr": np.float64(0.1), "alpha": np.logspace(0, 2, 3)[1], "eps": np.float32(1e-5)}
-    optimizer = AlphaGrad(make_parameters()[:1], **given)  # type: ignore[arg-type]
+    optimizer = AlphaGrad(make_parameters()[:1], **given)
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(1))], "alpha": np.int64(3)})
     for group in optimizer.param_groups:
         assert {type(group[name]) for name in ("lr", "alpha", "eps", "momentum")} == {float}

@@ -76,7 +76,8 @@ def test_actor_and_critic_apart(name: str) -> None:
     hook = tiny(alpha=3.0, momentum=0.9, foreach=False, **APART)
     for _ in range(2):  # the hook can be used again
         model = make(name, hook)
-        actor, critic = model.policy.actor, model.policy.critic
+        policy: Any = model.policy
+        actor, critic = policy.actor, policy.critic
         assert_same(list(actor.parameters()), settings_of(model, "actor.optimizer")["params"])
         assert settings_of(model, "actor.optimizer")["alpha"] == 0.5
         assert settings_of(model, "actor.optimizer")["momentum"] == 0.9
@@ -136,7 +137,7 @@ def test_optimizers_are_named_as_saved(name: str) -> None:
 )
 def test_saved_and_loaded(name: str, apart: bool, tmp_path: Any) -> None:
     hook = tiny(alpha=3.0, momentum=0.9, alpha_scaling="sqrt", **(APART if apart else {}))
-    model = make(name, hook)
+    model: Any = make(name, hook)
     model.learn(24)
     for optimizer in optimizers(model).values():
         if isinstance(optimizer, AlphaGrad):
@@ -169,7 +170,7 @@ def test_saved_and_loaded(name: str, apart: bool, tmp_path: Any) -> None:
 def test_policy_alone_is_saved_and_loaded(name: str, tmp_path: Any) -> None:
     policy = make(name, tiny(**APART)).policy
     policy.save(tmp_path / "policy")
-    loaded = type(policy).load(tmp_path / "policy", device="cpu")
+    loaded: Any = type(policy).load(tmp_path / "policy", device="cpu")
     assert loaded.actor.optimizer.param_groups[0]["alpha"] == 0.5
     assert loaded.critic.optimizer.param_groups[0]["alpha"] == 30.0
 

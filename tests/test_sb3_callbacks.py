@@ -63,7 +63,12 @@ def test_progress_stops_at_zero() -> None:
     # 3 rollouts of 16 steps for a total of 40: SB3's progress ends at -0.2.
     model = make("ppo", tiny())
     seen: list[float] = []
-    model.learn(40, callback=AlphaSchedule(lambda progress: seen.append(progress) or 1.0))
+
+    def schedule(progress: float) -> float:
+        seen.append(progress)
+        return 1.0
+
+    model.learn(40, callback=AlphaSchedule(schedule))
     assert seen == [1 - 16 / 40, 1 - 32 / 40, 0.0]
     assert model._current_progress_remaining == pytest.approx(-0.2)
 
@@ -109,7 +114,8 @@ class ByHand:
     """The diagnostics of every step of a model's optimizers, by NumPy in float64."""
 
     def __init__(self, model: BaseAlgorithm) -> None:
-        self.names = {tensor: name for name, tensor in model.policy.named_parameters()}
+        named = model.policy.named_parameters()
+        self.names: dict[torch.Tensor, str] = {tensor: name for name, tensor in named}
         self.values: dict[str, list[float]] = {}
         self.before: dict[torch.Tensor, Any] = {}
         for optimizer in optimizers(model).values():
@@ -126,6 +132,7 @@ class ByHand:
     def compute(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         group = optimizer.param_groups[0]
         for tensor in self.tensors(optimizer):
+            assert tensor.grad is not None
             gradient = tensor.grad.double().numpy()
             norm = np.sqrt((gradient**2).sum())
             change = tensor.detach().double().numpy() - self.before[tensor]
@@ -193,7 +200,7 @@ def test_every_counts_optimizer_steps_from_the_first() -> None:
 
 def test_tensors_without_gradient_are_left_out() -> None:
     model = make("ppo", tiny())
-    model.policy.action_net.bias.requires_grad_(False)
+    model.policy.get_parameter("action_net.bias").requires_grad_(False)
     model.learn(16, callback=UpdateDiagnostics())
     found = diagnostics(model)
     assert "diagnostics/update_rms/action_net.weight" in found

@@ -140,7 +140,7 @@ class Counting(gym.Env[Any, Any]):
         return observation, 1.0, False, False, {}
 
 
-gym.register("Counting-v0", Counting)
+gym.register("Counting-v0", f"{__name__}:Counting")
 
 
 class Plant(gym.Env[Any, Any]):
@@ -171,7 +171,7 @@ class Plant(gym.Env[Any, Any]):
         return self.observation(), self.clock, self.clock == 50, False, {}
 
 
-gym.register("Plant-v0", Plant)
+gym.register("Plant-v0", f"{__name__}:Plant")
 
 
 def make_model(config: EnvironmentConfig) -> PPO:
@@ -208,11 +208,13 @@ def test_an_environment_goes_on_as_if_nothing_had_happened(config: EnvironmentCo
     assert originals is not None
     assert copies is not None
     for _ in range(600):  # over the ends of episodes
-        if isinstance(originals.action_space, gym.spaces.Box):
-            size = (config.n_envs, *originals.action_space.shape)
-            actions = rng.uniform(-1, 1, size)
+        space = originals.action_space
+        actions: np.ndarray
+        if isinstance(space, gym.spaces.Box):
+            actions = rng.uniform(-1, 1, (config.n_envs, *space.shape))
         else:
-            actions = rng.integers(0, originals.action_space.n, config.n_envs)
+            assert isinstance(space, gym.spaces.Discrete)
+            actions = rng.integers(0, space.n, config.n_envs)
         for expected, value in zip(originals.step(actions), copies.step(actions), strict=True):
             if isinstance(expected, np.ndarray):
                 np.testing.assert_array_equal(value, expected)
@@ -263,7 +265,10 @@ def test_a_known_environment_is_never_unpickled(environment_id: str) -> None:
 def test_a_simulator_that_is_changed_in_training_cannot_be_kept_and_says_so() -> None:
     model = make_model(EnvironmentConfig(id="Hopper-v4")).learn(32)
     taken = through_a_file(snapshot.take(model))
-    model.get_env().envs[0].unwrapped.model.geom_friction[:] *= 0.5
+    vector = model.get_env()
+    assert vector is not None
+    [simulator] = vector.get_attr("model")
+    simulator.geom_friction[:] *= 0.5
     changed = through_a_file(snapshot.take(model))
     assert snapshot.put(taken, make_model(EnvironmentConfig(id="Hopper-v4")))
     assert not snapshot.put(changed, make_model(EnvironmentConfig(id="Hopper-v4")))
@@ -277,7 +282,7 @@ class Itself(Counting):
         self.moves = {(0, 1): self.step}
 
 
-gym.register("Itself-v0", Itself)
+gym.register("Itself-v0", f"{__name__}:Itself")
 
 
 def test_an_environment_that_holds_itself_is_not_pickled() -> None:

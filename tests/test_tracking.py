@@ -104,11 +104,12 @@ def test_a_killed_run_keeps_its_id_and_shows_each_step_once(tmp_path: Path) -> N
     arguments = ["total_steps=12000", "tracking=both", "optimizer.alpha=10", "evaluation.points=3"]
     environment = os.environ | {"WANDB_MODE": "offline"}
     process = subprocess.Popen(command(tmp_path, *arguments), cwd=ROOT, env=environment)
-    early, steps = None, 0
-    while steps < 9000:
+    early: Path | None = None
+    done = 0
+    while done < 9000:
         for path in tmp_path.glob("*/checkpoints/step-*.pt"):
-            steps = max(steps, int(path.name.split("-")[1]))
-            early = early or shutil.copy(path, tmp_path)
+            done = max(done, int(path.name.split("-")[1]))
+            early = early or Path(shutil.copy(path, tmp_path))
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -117,6 +118,7 @@ def test_a_killed_run_keeps_its_id_and_shows_each_step_once(tmp_path: Path) -> N
     folder = checkpoints.parent
     shutil.rmtree(checkpoints)
     checkpoints.mkdir()
+    assert early is not None
     shutil.copy(early, checkpoints)
     outcome = train(tmp_path, *arguments, WANDB_MODE="offline")
     assert (outcome.returncode, outcome.stderr) == (0, "")

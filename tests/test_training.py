@@ -71,7 +71,7 @@ class Broken(gym.Env[Any, Any]):
         return np.full(2, np.nan, dtype=np.float32), 1.0, False, False, {}
 
 
-gym.register("Broken-v0", Broken, max_episode_steps=10)
+gym.register("Broken-v0", f"{__name__}:Broken", max_episode_steps=10)
 
 
 def test_an_environments_nan_is_no_divergence_unless_the_parameters_had_one(

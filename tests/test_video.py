@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import imageio.v3 as imageio
@@ -28,18 +28,18 @@ from experiments.views.tracking import wandb_id
 class Drawn(CartPoleEnv):
     """CartPole that says nothing of pictures per second, as environments of users' may."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012, as Gymnasium's
 
 
 class Blind(CartPoleEnv):
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def render(self) -> Any:
         return None
 
 
-gym.register("Drawn-v0", Drawn, max_episode_steps=500)
-gym.register("Blind-v0", Blind, max_episode_steps=500)
+gym.register("Drawn-v0", f"{__name__}:Drawn", max_episode_steps=500)
+gym.register("Blind-v0", f"{__name__}:Blind", max_episode_steps=500)
 
 
 @pytest.fixture(scope="module")

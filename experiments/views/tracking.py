@@ -295,10 +295,8 @@ def drop_later_rows(path: Path, step: int) -> None:
 
 def earlier_events(paths: list[Path], step: int) -> list[Any]:
     """Return the summaries up to an environment step in TensorBoard's files, each once."""
-    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped]
-        RawEventFileLoader,
-    )
-    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
 
     found = {}
     for path in paths:

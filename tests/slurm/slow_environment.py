@@ -10,10 +10,10 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 
 class SlowCartPole(CartPoleEnv):
-    def step(self, action: int) -> Any:
+    def step(self, action: Any) -> Any:
         if not Path(os.environ["SLOW_UNTIL"]).exists():
             time.sleep(0.05)
-        return super().step(action)
+        return super().step(action)  # type: ignore[no-untyped-call]
 
 
-gym.register("Slow-v0", SlowCartPole, max_episode_steps=500)
+gym.register("Slow-v0", f"{__name__}:SlowCartPole", max_episode_steps=500)

@@ -1,5 +1,6 @@
 """Small models of SB3 that the tests of alphagrad.sb3 share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from alphagrad.sb3 import optimizers, policy_kwargs
 
 LEARNING_RATE = 1e-3
 OFF_POLICY = {"learning_starts": 8, "batch_size": 4, "buffer_size": 100}
-ALGORITHMS: dict[str, tuple[type[BaseAlgorithm], str, dict[str, Any]]] = {
+ALGORITHMS: dict[str, tuple[Callable[..., BaseAlgorithm], str, dict[str, Any]]] = {
     "dqn": (DQN, "CartPole-v1", {**OFF_POLICY, "train_freq": 2}),
     "td3": (TD3, "Pendulum-v1", OFF_POLICY),
     "ddpg": (DDPG, "Pendulum-v1", OFF_POLICY),
@@ -26,8 +27,8 @@ APART = {"actor": {"alpha": 0.5}, "critic": {"alpha": 30.0, "momentum": 0.5}}
 
 def make(name: str, hook: dict[str, Any], **settings: Any) -> BaseAlgorithm:
     algorithm, environment, defaults = ALGORITHMS[name]
-    settings = {"learning_rate": LEARNING_RATE, "seed": 0, "device": "cpu"} | defaults | settings
-    return algorithm("MlpPolicy", environment, policy_kwargs=hook, **settings)
+    common = {"learning_rate": LEARNING_RATE, "seed": 0, "device": "cpu", "policy_kwargs": hook}
+    return algorithm("MlpPolicy", environment, **{**common, **defaults, **settings})
 
 
 def tiny(*args: Any, **kwargs: Any) -> dict[str, Any]:
