@@ -28,7 +28,7 @@ class SeedsConfig:
     """
 
     __pydantic_config__ = STRICT
-    tune: Index = 5
+    tune: Count = 5
     confirm: Index = 0
 
 
@@ -176,8 +176,13 @@ def check_free(setting: str, overrides: list[str]) -> None:
         ConfigurationError: for the first that does.
     """
     for override in overrides:
-        if override.partition("=")[0].lstrip("+~") in SET_BY_STUDY:
+        if setting_of(override) in SET_BY_STUDY:
             raise ConfigurationError(f"{setting}: {override!r}: a study sets this itself")
+
+
+def setting_of(override: str) -> str:
+    """Return the setting that a Hydra override is about."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def check_known(setting: str, names: Iterable[str], known: Collection[str]) -> None:
