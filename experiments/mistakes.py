@@ -60,7 +60,7 @@ def mistake(error: Exception) -> str:
         for line in said.partition("Config search path:")[0].splitlines():
             if not line.startswith("To append to your config") and line.strip() not in lines:
                 lines.append(line.strip())
-        setting = key.strip().partition("\n")[0]
+        setting = key.partition("\n")[0].strip()
         if setting and setting not in " ".join(lines):
             lines.insert(0, f"{setting}:")
     return one_line(" ".join(lines))

@@ -159,6 +159,7 @@ def checked_tasks(config: StudyConfig, scale: str) -> dict[str, TaskConfig]:
     check_known(f"{where}: quick.values", config.quick.values, config.families)
     check_free(f"{where}: quick.overrides", config.quick.overrides)
     for name, family in config.families.items():
+        check_free(f"{where}: families.{name}.tuned", [family.tuned])
         check_free(f"{where}: families.{name}.overrides", family.overrides)
     for name, task in config.tasks.items():
         check_known(f"{where}: tasks.{name}.values", task.values, config.families)
