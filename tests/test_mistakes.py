@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from experiments.mistakes import exit_on_mistake
 
@@ -11,6 +12,11 @@ GROUPS = {
     "main.yaml": b"defaults: [_self_, {tea: green}]\nminutes: ???\nsugar: {lumps: 1}",
     "tea/green.yaml": b"degrees: 80",
 }
+
+
+def read(folder: Path, override: str) -> None:
+    with exit_on_mistake(), initialize_config_dir(str(folder), version_base="1.3"):
+        OmegaConf.to_container(compose("main", [override]), resolve=True, throw_on_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -36,10 +42,8 @@ def test_what_hydra_refuses_is_one_line_with_the_setting_or_the_file(
     (tmp_path / "tea").mkdir()
     for name, content in (GROUPS | {"tea/broken.yaml": broken}).items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(SystemExit) as exit_, exit_on_mistake():
-        with initialize_config_dir(str(tmp_path), version_base="1.3"):
-            composed = compose("main", [override])
-            assert composed.tea.degrees and composed.minutes
+    with pytest.raises(SystemExit) as exit_:
+        read(tmp_path, override)
     assert exit_.value.code == 2
     output, errors = capsys.readouterr()
     assert output == ""
@@ -48,5 +52,5 @@ def test_what_hydra_refuses_is_one_line_with_the_setting_or_the_file(
 
 
 def test_an_error_that_is_not_hydras_is_raised() -> None:
-    with pytest.raises(ValueError, match="^invalid literal"), exit_on_mistake():
+    with pytest.raises(ValueError, match="invalid literal"), exit_on_mistake():
         int("tea")
