@@ -1,12 +1,13 @@
 """A user's mistakes: how they are told, and how a program ends with one."""
 
 import os
-import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,8 +39,12 @@ def exit_on_mistake() -> Iterator[None]:
             yield
     except Interrupted:
         _exit(EXIT_CODE, "interrupted")
-    except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigurationError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _exit(2, mistake(error))
+    except ValueError as error:
+        if (culprit := _culprit(error)) is None:
+            raise
+        _exit(2, one_line(f"{culprit}: {error}"))
     except OSError as error:
         _exit(1, one_line(error))
 
@@ -51,10 +56,27 @@ def mistake(error: Exception) -> str:
         texts.append(str(error.__cause__))
     lines: list[str] = []
     for text in texts:
-        for line in re.split(r"\s*full_key:|Config search path:", text)[0].splitlines():
+        said, _, key = text.partition("full_key:")
+        for line in said.partition("Config search path:")[0].splitlines():
             if not line.startswith("To append to your config") and line.strip() not in lines:
                 lines.append(line.strip())
+        setting = key.partition("\n")[0].strip()
+        if setting and setting not in " ".join(lines):
+            lines.insert(0, f"{setting}:")
     return one_line(" ".join(lines))
+
+
+def _culprit(error: ValueError) -> str | None:
+    """Return the file or the override that Hydra was at, which such an error does not name.
+
+    None if it is not Hydra's: it is raised for YAML that is not UTF-8, and for a number or null in
+    the place of an option, as in ``optimizer=3``.
+    """
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if frame.f_globals["__name__"].startswith("hydra."):
+            file, override = map(frame.f_locals.get, ("full_path", "override"))
+            return file or getattr(override, "input_line", None)
+    return None
 
 
 def _exit(code: int, line: str) -> NoReturn:

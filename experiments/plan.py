@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import TrainConfig, environment_spec, override
-from experiments.mistakes import ConfigurationError
+from experiments.mistakes import ConfigurationError, mistake
 from experiments.runs.files import write_text
 from experiments.runs.records import FOLDER, compact, find_records, sealed
 from experiments.runs.run import Run
@@ -30,6 +30,7 @@ from experiments.study_config import (
     check_free,
     checked_tasks,
     compared,
+    setting_of,
 )
 from experiments.validation import validate
 
@@ -216,6 +217,11 @@ class Plan:
         """Yield a family's arms on a task, by value."""
         family = self.config.families[name]
         composed: DictConfig | None = None
+        for item in (*family.overrides, *common) if values else ():
+            if setting_of(item) == family.tuned:
+                raise ConfigurationError(
+                    f"study {self.config.name}, task {task}: {item!r}: families.{name} tunes this"
+                )
         for value in sorted(values):
             label = arm_name(name, family, value)
             overrides = [
@@ -237,7 +243,7 @@ class Plan:
                 config = validate(composed)
             except (ConfigurationError, HydraException, OmegaConfBaseException) as error:
                 where = f"study {self.config.name}, arm {label} of {task}"
-                raise ConfigurationError(f"{where}: {' '.join(str(error).split())}") from error
+                raise ConfigurationError(f"{where}: {mistake(error)}") from error
             seeds = range(self._seeds(self.tasks[task]).tune)
             yield Arm(task, name, value, label, seeds, tuple(overrides), config)
 

@@ -28,7 +28,7 @@ class SeedsConfig:
     """
 
     __pydantic_config__ = STRICT
-    tune: Index = 5
+    tune: Count = 5
     confirm: Index = 0
 
 
@@ -159,6 +159,7 @@ def checked_tasks(config: StudyConfig, scale: str) -> dict[str, TaskConfig]:
     check_known(f"{where}: quick.values", config.quick.values, config.families)
     check_free(f"{where}: quick.overrides", config.quick.overrides)
     for name, family in config.families.items():
+        check_free(f"{where}: families.{name}.tuned", [family.tuned])
         check_free(f"{where}: families.{name}.overrides", family.overrides)
     for name, task in config.tasks.items():
         check_known(f"{where}: tasks.{name}.values", task.values, config.families)
@@ -176,8 +177,13 @@ def check_free(setting: str, overrides: list[str]) -> None:
         ConfigurationError: for the first that does.
     """
     for override in overrides:
-        if override.partition("=")[0].lstrip("+~") in SET_BY_STUDY:
+        if setting_of(override) in SET_BY_STUDY:
             raise ConfigurationError(f"{setting}: {override!r}: a study sets this itself")
+
+
+def setting_of(override: str) -> str:
+    """Return the setting that a Hydra override is about."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def check_known(setting: str, names: Iterable[str], known: Collection[str]) -> None:

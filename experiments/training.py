@@ -62,8 +62,9 @@ class Training:
             self.environment = environments.make_vector(config.environment, gamma)
             setting = f"algorithm.name = {config.algorithm['name']!r} with {setting}"
             self.model = algorithms.make(config, self.environment)
-        except REFUSALS as error:
-            raise ConfigurationError(one_line(f"{setting}: {error}")) from error
+        except (*REFUSALS, RuntimeError) as error:  # the latter is torch's, for sizes
+            reason = str(error) or type(error).__name__
+            raise ConfigurationError(one_line(f"{setting}: {reason}")) from error
         evaluation = Evaluation(
             environments.make_evaluation(config.environment, gamma, self.environment),
             config.environment.id,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.optim import Optimizer
 
@@ -26,6 +26,7 @@ from experiments.config import (
     TrainConfig,
     Whole,
     arguments,
+    refuse_bool,
 )
 from experiments.mistakes import ConfigurationError, one_line
 
@@ -192,7 +193,10 @@ def check_target(
                 f"{setting} = {value!r}: {cls.__name__} has no such argument{hint}"
             )
         if not (isinstance(value, dict) and "_target_" in value):
-            checked = typed(setting, ranges.get(key, hints[key]), value)
+            annotation = ranges.get(key, hints[key])
+            if annotation in (int, float):
+                annotation = Annotated[annotation, BeforeValidator(refuse_bool)]
+            checked = typed(setting, annotation, value)
             settings[key] = list(checked) if isinstance(checked, tuple) else checked
     typed(f"{group}.name", Name, settings.get("name"))
     return cls

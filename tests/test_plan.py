@@ -128,6 +128,12 @@ TWO_TASKS = {
     },
     "seeds": {"tune": 2},
 }
+SETS_ALPHA = {
+    "protocol": "dqn_cleanrl",
+    "environment": "Acrobot-v1",
+    "values": {"adam": []},
+    "overrides": ["optimizer.alpha=3"],
+}
 
 
 def test_tasks_differ_in_steps_seeds_values_and_settings() -> None:
@@ -171,6 +177,11 @@ def test_the_baseline_and_the_subject_are_the_first_two_unless_named() -> None:
         ({"seeds": -1}, "study.seeds"),
         ({"seeds": [1, 2]}, "study.seeds"),
         ({"seeds": {"tune": -1}}, "study.seeds.tune = -1"),
+        ({"seeds": {"tune": 0}}, "study.seeds.tune = 0"),
+        (
+            {"quick": {}, "tasks": TWO_TASKS["tasks"] | {"x": SETS_ALPHA}},
+            "task x: 'optimizer.alpha=3': families.alphagrad tunes this",
+        ),
         ({"tasks": {}}, "tasks: should have at least one"),
         ({"tasks": [1]}, "study.tasks"),
         ({"tasks": {"../x": {"protocol": "dqn_cleanrl"}}}, "study.tasks"),
@@ -206,6 +217,8 @@ def test_a_study_with_a_mistake_is_refused(changes: dict[str, Any], words: str) 
         ({"overrides": ["seed=7"]}, "'seed=7': a study sets this itself"),
         ({"overrides": ["optimizer.name=a"]}, "'optimizer.name=a': a study sets this itself"),
         ({"overrides": ["optimizer.momentum=0,1"]}, "momentum"),
+        ({"overrides": ["+optimizer.alpha=1"]}, "families.alphagrad tunes this"),
+        ({"tuned": "seed"}, "families.alphagrad.tuned: 'seed': a study sets this itself"),
         ({"overrides": ["optimizer.bets=3"]}, "bets"),
         ({"short": "a/b"}, "families.alphagrad.short"),
         ({"default": None}, "default = null: the baseline should have one"),

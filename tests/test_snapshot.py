@@ -174,6 +174,23 @@ class Plant(gym.Env[Any, Any]):
 gym.register("Plant-v0", f"{__name__}:Plant")
 
 
+class Pictures(Counting):
+    """Observations that SB3 transposes, in a wrapper of its own around the vector."""
+
+    observation_space = gym.spaces.Box(0, 255, (36, 40, 3), np.uint8)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(**kwargs)
+        return np.zeros((36, 40, 3), np.uint8), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        super().step(action)
+        return np.full((36, 40, 3), self.count % 256, np.uint8), 1.0, self.count == 50, False, {}
+
+
+gym.register("Pictures-v0", Pictures)
+
+
 def make_model(config: EnvironmentConfig) -> PPO:
     return PPO("MlpPolicy", make_vector(config, 0.99), n_steps=32, seed=0, device="cpu")
 
@@ -193,6 +210,7 @@ def make_model(config: EnvironmentConfig) -> PPO:
         EnvironmentConfig(id="Reacher-v4", n_envs=2),
         EnvironmentConfig(id="Counting-v0"),
         EnvironmentConfig(id="Plant-v0", n_envs=2),
+        EnvironmentConfig(id="Pictures-v0", n_envs=2),
     ],
     ids=lambda config: config.id,
 )

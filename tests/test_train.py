@@ -241,6 +241,8 @@ def test_every_kind_of_sweep_is_checked_before_it_starts(
         (["protocol=dqn_cleanrl", "+environment.kwargs.no=3"], "'no'"),
         (["protocol=dqn_cleanrl", "environment.id=HalfCheetah-v2"], "gymnasium-robotics"),
         (["protocol=dqn_cleanrl", "algorithm.buffer_size=1e15"], "Unable to allocate"),
+        (["protocol=dqn_cleanrl", "environment.n_envs=1e15"], "MemoryError"),
+        (["protocol=dqn_cleanrl", "algorithm.policy_kwargs.net_arch=[-1]"], "negative dimension"),
         (["--folder", "nowhere"], "nowhere/config.yaml: there is no such file"),
     ],
 )

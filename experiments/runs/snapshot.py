@@ -323,21 +323,26 @@ def _arrays(buffer: ReplayBuffer) -> dict[str, dict[str, np.ndarray]]:
 
 def take_environments(environment: VecEnv | None) -> list[list[Snapshot] | None]:
     """Return the states of a vector's environments; None for one that cannot be kept."""
-    assert isinstance(environment, DummyVecEnv)
-    return [_take_environment(env) for env in environment.envs]
+    return [_take_environment(env) for env in _copies(environment)]
 
 
 def put_environments(states: list[list[Snapshot] | None], environment: VecEnv | None) -> bool:
     """Bring a vector's environments to their states; return whether all could be."""
-    assert isinstance(environment, DummyVecEnv)
     try:
-        for layers, env in zip(states, environment.envs, strict=True):
+        for layers, env in zip(states, _copies(environment), strict=True):
             if layers is None:
                 return False
             _put_environment(layers, env)
     except NoSnapshotError:
         return False
     return True
+
+
+def _copies(environment: VecEnv | None) -> list[Environment]:
+    """Return a vector's environments, also within what SB3 puts around a vector of images."""
+    vector = None if environment is None else environment.unwrapped
+    assert isinstance(vector, DummyVecEnv)
+    return vector.envs
 
 
 def _take_environment(environment: Environment) -> list[Snapshot] | None:

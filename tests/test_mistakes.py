@@ -1,0 +1,56 @@
+"""Mistakes that Hydra finds, each told in one line that names the setting or the file."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.mistakes import exit_on_mistake
+
+GROUPS = {
+    "main.yaml": b"defaults: [_self_, {tea: green}]\nminutes: ???\nsugar: {lumps: 1}",
+    "tea/green.yaml": b"degrees: 80",
+}
+
+
+def read(folder: Path, override: str) -> None:
+    with exit_on_mistake(), initialize_config_dir(str(folder), version_base="1.3"):
+        OmegaConf.to_container(compose("main", [override]), resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "override", "words"),
+    [
+        (b"degrees: 80\n\tcups: 1", "tea=broken", "broken.yaml"),
+        (b"degrees: [80", "tea=broken", "broken.yaml"),
+        (b"degrees: 80\ndegrees: 90", "tea=broken", "broken.yaml"),
+        (b"degrees: 80\x00", "tea=broken", "broken.yaml"),
+        ("name: thé".encode("latin-1"), "tea=broken", "broken.yaml: 'utf-8' codec"),
+        (b"", "tea=3", "tea=3: Config group override must be a string"),
+        (b"", "tea=null", "tea=null: Config group override"),
+        (b"", "tea=black", "tea/black"),
+        (b"", "tea.degrees=${warm}", "tea.degrees: Interpolation key 'warm' not found"),
+        (b"", "sugar=[1]", "sugar"),
+        (b"", "sugar.milk=1", "'sugar.milk'"),
+        (b"", "tea=green", "minutes"),
+    ],
+)
+def test_what_hydra_refuses_is_one_line_with_the_setting_or_the_file(
+    broken: bytes, override: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tea").mkdir()
+    for name, content in (GROUPS | {"tea/broken.yaml": broken}).items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit) as exit_:
+        read(tmp_path, override)
+    assert exit_.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert words in errors
+    assert errors.count("\n") == 1
+
+
+def test_an_error_that_is_not_hydras_is_raised() -> None:
+    with pytest.raises(ValueError, match="invalid literal"), exit_on_mistake():
+        int("tea")
