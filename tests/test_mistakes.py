@@ -14,13 +14,15 @@ GROUPS = {
 }
 
 
-def read(folder: Path, override: str) -> None:
+def read(folder: Path, overrides: str) -> None:
     with exit_on_mistake(), initialize_config_dir(str(folder), version_base="1.3"):
-        OmegaConf.to_container(compose("main", [override]), resolve=True, throw_on_missing=True)
+        OmegaConf.to_container(
+            compose("main", overrides.split()), resolve=True, throw_on_missing=True
+        )
 
 
 @pytest.mark.parametrize(
-    ("broken", "override", "words"),
+    ("broken", "overrides", "words"),
     [
         (b"degrees: 80\n\tcups: 1", "tea=broken", "broken.yaml"),
         (b"degrees: [80", "tea=broken", "broken.yaml"),
@@ -30,20 +32,20 @@ def read(folder: Path, override: str) -> None:
         (b"", "tea=3", "tea=3: Config group override must be a string"),
         (b"", "tea=null", "tea=null: Config group override"),
         (b"", "tea=black", "tea/black"),
-        (b"", "tea.degrees=${warm}", "tea.degrees: Interpolation key 'warm' not found"),
+        (b"", "tea.degrees=${warm} minutes=1", "tea.degrees: Interpolation key 'warm' not found"),
         (b"", "sugar=[1]", "sugar"),
         (b"", "sugar.milk=1", "'sugar.milk'"),
         (b"", "tea=green", "minutes"),
     ],
 )
 def test_what_hydra_refuses_is_one_line_with_the_setting_or_the_file(
-    broken: bytes, override: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    broken: bytes, overrides: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tea").mkdir()
     for name, content in (GROUPS | {"tea/broken.yaml": broken}).items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SystemExit) as exit_:
-        read(tmp_path, override)
+        read(tmp_path, overrides)
     assert exit_.value.code == 2
     output, errors = capsys.readouterr()
     assert output == ""

@@ -122,7 +122,7 @@ def test_what_never_changes_has_to_be_there() -> None:
 class Counting(gym.Env[Any, Any]):
     """An environment whose state is an object: it can be pickled, unless it holds a lock."""
 
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,))
+    observation_space: gym.Space[Any] = gym.spaces.Box(-np.inf, np.inf, (1,))
     action_space = gym.spaces.Discrete(2)
 
     def __init__(self, picklable: bool = True) -> None:
