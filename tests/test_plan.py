@@ -179,7 +179,7 @@ def test_the_baseline_and_the_subject_are_the_first_two_unless_named() -> None:
         ({"seeds": {"tune": -1}}, "study.seeds.tune = -1"),
         ({"seeds": {"tune": 0}}, "study.seeds.tune = 0"),
         (
-            {"quick": {}, "tasks": TWO_TASKS["tasks"] | {"x": SETS_ALPHA}},
+            {"quick": {}, "tasks": {"x": SETS_ALPHA}},
             "task x: 'optimizer.alpha=3': families.alphagrad tunes this",
         ),
         ({"tasks": {}}, "tasks: should have at least one"),

@@ -188,7 +188,7 @@ class Pictures(Counting):
         return np.full((36, 40, 3), self.count % 256, np.uint8), 1.0, self.count == 50, False, {}
 
 
-gym.register("Pictures-v0", Pictures)
+gym.register("Pictures-v0", f"{__name__}:Pictures")
 
 
 def make_model(config: EnvironmentConfig) -> PPO:
