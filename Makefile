@@ -54,7 +54,7 @@ format: setup ## Format the code
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-reproduce-dqn: setup ## The study of DQN and its report (SCALE=paper|quick, TASK=CartPole-v1, FRESH=1)
+reproduce-dqn: setup ## The study of DQN, its tables and figures (SCALE=paper|quick, TASK=CartPole-v1, FRESH=1)
 reproduce-td3: setup ## The study of TD3, likewise
 reproduce-ppo: setup ## The study of PPO, likewise
 reproduce-dqn reproduce-td3 reproduce-ppo: reproduce-%:
@@ -112,7 +112,7 @@ check-results: setup ## Check that the committed tables, verdicts, pictures and 
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records
 
-claims: setup ## A verdict for each claim of the paper, from the records: results/CLAIMS.md
+claims: setup ## A verdict for each claim, from the records: results/CLAIMS.md
 	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay

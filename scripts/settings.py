@@ -1,5 +1,6 @@
 """The command line of the analysis: ``key=value`` arguments, and the studies that they name."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -43,11 +44,14 @@ Settings = TypeVar("Settings")
 
 
 def parse(schema: type[Settings], arguments: list[str], usage: str) -> Settings:
-    """Read ``key=value`` arguments.
+    """Read ``key=value`` arguments; print the usage and exit if they ask for help.
 
     Raises:
         SettingsError: If a key is unknown or a value is wrong.
     """
+    if {"-h", "--help"} & set(arguments):
+        print(f"usage: {usage}")
+        sys.exit(0)
     try:
         settings = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_cli(arguments))
         return cast(Settings, OmegaConf.to_object(settings))
