@@ -74,20 +74,21 @@ def run_study(config: StudyRunConfig) -> bool:
     """
     launcher = make_launcher(config.launcher)
     plan = config.plan()
+    require_folder("results", config.results)
+    require_folder("runs", config.runs)
     members = plan.members(config.task)
     label = f"{config.study.name} ({config.scale} scale)"
     for member in members:
         member.run.settle()
     missing = [m for m in members if (config.fresh or not m.published) and not m.publish()]
-    print(f"{label}: {len(members)} runs, {len(members) - len(missing)} of them have a record")
     tried = missing
     if config.retry == "none":
         tried = [member for member in missing if member.run.status.get("status") != "failed"]
-    if left_out := len(missing) - len(tried):
-        print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
     runs = [member.run for member in tried]
     launcher.check(runs)
-    require_folder("results", config.results)
+    print(f"{label}: {len(members)} runs, {len(members) - len(missing)} of them have a record")
+    if left_out := len(missing) - len(tried):
+        print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
     plan.write()
     if tried:
         try:

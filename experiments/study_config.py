@@ -6,13 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from experiments.config import STRICT, Count, Index
+from experiments.config import STRICT, Count, Index, Name
 from experiments.mistakes import ConfigurationError
 
 QUICK = "quick"
 """Scale and folder below the results of runs too short and too few to be evidence."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Values = list[Annotated[float, Field(allow_inf_nan=False)]]
 SET_BY_STUDY = ("seed", "runs", "results", "protocol", "optimizer", "optimizer.name")
 """Settings that a study's overrides may not touch: it sets them itself."""
@@ -48,7 +47,7 @@ class FamilyConfig:
     """
 
     __pydantic_config__ = STRICT
-    title: str = "???"
+    title: Annotated[str, Field(min_length=1)] = "???"
     optimizer: str = "???"
     tuned: str = "???"
     values: Values = field(default_factory=list)
@@ -116,7 +115,7 @@ class StudyConfig:
 
     __pydantic_config__ = STRICT
     name: Name = "???"
-    title: str = "???"
+    title: Annotated[str, Field(min_length=1)] = "???"
     tasks: dict[Name, TaskConfig] = field(default_factory=dict)
     families: dict[Name, FamilyConfig] = field(default_factory=dict)
     baseline: str | None = None
