@@ -1,5 +1,6 @@
 """Draw the ratios of results/benchmark/throughput.csv: python -m scripts.benchmark.figure."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 import matplotlib as mpl
@@ -34,4 +35,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()

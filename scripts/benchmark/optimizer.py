@@ -8,6 +8,7 @@ torch's fused Adam. Writes results/benchmark/optimizer.csv, .png and .pdf.
 """
 
 import os
+from argparse import ArgumentParser
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 os.environ["KINETO_LOG_LEVEL"] = "5"  # the profiler says each time that it starts
@@ -184,4 +185,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()

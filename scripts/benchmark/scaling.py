@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser
 
 import pandas as pd
 from hydra import compose, initialize_config_dir
@@ -79,4 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()
