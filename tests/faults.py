@@ -80,37 +80,44 @@ def wait_for_a_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> N
 
 def disturb(
     seconds: dict[str, float], folder: Path, kills: int, generator: random.Random
-) -> tuple[int, int]:
-    """Kill until ``kills`` have hit; return the kills and the checkpoints that were cut.
+) -> tuple[list[tuple[str, Path]], int]:
+    """Kill until ``kills`` have hit; a study that has ended all the same is begun anew.
 
     Args:
         seconds: how long each study lasts undisturbed.
-        folder: of the studies.
+        folder: of the studies' folders.
         kills: how many.
         generator: decides what is killed, and when.
+
+    Returns:
+        Each study with its folder, and the checkpoints that were cut.
     """
+    current = {study: folder / f"{study}-0" for study in seconds}
+    begun = list(current.items())
     killed = cut = 0
     while killed < kills:
         study = generator.choice(sorted(seconds))
-        process = start(study, folder)
+        process = start(study, current[study])
         if generator.random() < 0.5:
             time.sleep(generator.uniform(0.2, 0.9) * seconds[study])
         else:
-            wait_for_a_checkpoint(process, folder)
+            wait_for_a_checkpoint(process, current[study])
+        if process.poll() is not None:
+            current[study] = folder / f"{study}-{len(begun)}"
+            begun.append((study, current[study]))
+            continue
         workers = children(process.pid)
-        if process.poll() is None:
-            victim = generator.choice([process.pid, *workers])
-            os.kill(victim, signal.SIGKILL)
-            killed += 1
+        victim = generator.choice([process.pid, *workers])
+        os.kill(victim, signal.SIGKILL)
+        killed += 1
         if generator.random() < 0.5:  # the others live on, and the next study meets their locks
             for worker in workers:
                 if Path(f"/proc/{worker}").exists():
                     os.kill(worker, signal.SIGKILL)
-        if process.poll() is None:
-            process.kill()
+        process.kill()
         process.wait()
-        cut += generator.random() < 0.3 and cut_a_checkpoint(folder, generator)
-    return killed, cut
+        cut += generator.random() < 0.3 and cut_a_checkpoint(current[study], generator)
+    return begun, cut
 
 
 def fill_a_disk(disk: Path) -> list[str]:
@@ -177,20 +184,21 @@ def main() -> int:
         UNDISTURBED.update(records(calm))
         print(f"undisturbed: {len(UNDISTURBED)} runs", flush=True)
 
-        killed, cut = disturb(seconds, stormy, options.kills, random.Random(options.seed))
-        for study in options.studies:
-            start(study, stormy).wait()
+        begun, cut = disturb(seconds, stormy, options.kills, random.Random(options.seed))
+        wrong = []
+        for study, folder in begun:
+            start(study, folder).wait()
+            wrong += compare(records(folder), f"{folder.name}, after kills", only=study)
         resumed = [
             len(json.loads(path.read_text())["provenance"]["resumed"])
-            for path in stormy.glob("runs/*/record.json")
+            for path in stormy.glob("*/runs/*/record.json")
         ]
-        outputs = "".join(path.read_text() for path in stormy.glob("runs/*/output.txt"))
+        outputs = "".join(path.read_text() for path in stormy.glob("*/runs/*/output.txt"))
         print(
-            f"disturbed: {killed} kills survived, {sum(resumed)} resumptions, {cut} checkpoints "
-            f"cut, {outputs.count('damaged')} rejected",
+            f"disturbed: {options.kills} kills survived, {sum(resumed)} resumptions, {cut} "
+            f"checkpoints cut, {outputs.count('damaged')} rejected",
             flush=True,
         )
-        wrong = compare(records(stormy), "after kills")
         if "dqn" in options.studies:
             wrong += fill_a_disk(Path(temporary, "disk"))
     expected = 3 * len(options.studies)
