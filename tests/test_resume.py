@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from experiments.runs.checkpoints import CheckpointFolder
 ROOT = Path(__file__).parents[1]
 RUNS = {
     "dqn_cleanrl": ["total_steps=6000", "algorithm.learning_starts=500"],
-    "td3_cleanrl": ["total_steps=1500", "algorithm.learning_starts=500"],
+    "td3_cleanrl": ["total_steps=900", "algorithm.learning_starts=300"],
     "ppo_cleanrl": ["total_steps=12500", "algorithm.n_epochs=1"],
 }
 
@@ -33,7 +34,9 @@ def command(folder: Path, protocol: str, *more: str) -> list[str]:
 def kill_at(arguments: list[str], folder: Path, step: int) -> None:
     """Start a run and kill it as soon as it has a checkpoint from ``step`` or later."""
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
+    while process.returncode is None:
+        with suppress(subprocess.TimeoutExpired):  # leaves the core to the run
+            process.wait(timeout=0.02)
         steps = [int(path.name.split("-")[1]) for path in folder.glob("*/checkpoints/step-*.pt")]
         if steps and max(steps) >= step:
             process.send_signal(signal.SIGKILL)
