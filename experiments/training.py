@@ -24,6 +24,7 @@ from experiments.callbacks import (
 from experiments.config import TrainConfig
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs import snapshot
+from experiments.runs.plain_data import NoSnapshotError, decode, encode
 
 MODEL = "model.zip"
 STATISTICS = "normalization.npz"
@@ -90,7 +91,7 @@ class Training:
         if config.checkpoint.points:
             try:
                 snapshot.take(self.model)
-            except snapshot.NoSnapshotError as error:
+            except NoSnapshotError as error:
                 raise ConfigurationError(
                     f"checkpoint.points = {config.checkpoint.points}: this training cannot go on "
                     f"from a checkpoint, since {error}; checkpoint.points=0 trains without"
@@ -109,10 +110,8 @@ class Training:
         return {
             "snapshot": snapshot.take(self.model),
             "evaluation": snapshot.take_environments(evaluation),
-            "observers": [snapshot.encode(observer.state()) for observer in self.observers],
-            "logged": {
-                name: snapshot.encode(dict(getattr(self.model.logger, name))) for name in LOGGED
-            },
+            "observers": [encode(observer.state()) for observer in self.observers],
+            "logged": {name: encode(dict(getattr(self.model.logger, name))) for name in LOGGED},
             "seconds": self.seconds(),
         }
 
@@ -126,8 +125,8 @@ class Training:
         evaluation = self.observers.evaluation.environment
         same_episodes &= snapshot.put_environments(state["evaluation"], evaluation)
         for observer, encoded in zip(self.observers, state["observers"], strict=True):
-            vars(observer).update(snapshot.decode(encoded))
-        self.logged = snapshot.decode({"dict": state["logged"], "ordered": False})
+            vars(observer).update(decode(encoded))
+        self.logged = decode({"dict": state["logged"], "ordered": False})
         self.earlier_seconds = state["seconds"]
         return same_episodes
 

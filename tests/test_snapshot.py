@@ -23,7 +23,7 @@ from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckA
 from experiments.agents import fast
 from experiments.config import EnvironmentConfig
 from experiments.environments import make_vector
-from experiments.runs import snapshot
+from experiments.runs import plain_data, snapshot
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 matrices = arrays(st.sampled_from(["float64", "float32", "int64", "bool", "uint8"]), (2, 3))
@@ -60,7 +60,7 @@ def assert_equal(value: Any, expected: Any) -> None:
 
 @given(plain)
 def test_plain_data_comes_back_with_its_types(value: Any) -> None:
-    assert_equal(snapshot.decode(through_a_file(snapshot.encode(value))), value)
+    assert_equal(plain_data.decode(through_a_file(plain_data.encode(value))), value)
 
 
 def test_other_kinds_of_data() -> None:
@@ -75,7 +75,7 @@ def test_other_kinds_of_data() -> None:
         4: odd,
         5: OrderedDict(b=1, a=2),
     }
-    copied = snapshot.decode(through_a_file(snapshot.encode(value)))
+    copied = plain_data.decode(through_a_file(plain_data.encode(value)))
     assert copied[1] == value[1]
     assert copied[1].maxlen == 4
     assert [type(item) for item in copied[1]] == [np.float64, np.int32]
@@ -100,8 +100,8 @@ class Flavour(IntEnum):
     ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_form_as_plain_data_is_refused(value: Any) -> None:
-    with pytest.raises(snapshot.NoSnapshotError):
-        snapshot.encode([value])
+    with pytest.raises(plain_data.NoSnapshotError):
+        plain_data.encode([value])
 
 
 def test_what_never_changes_has_to_be_there() -> None:
@@ -109,14 +109,14 @@ def test_what_never_changes_has_to_be_there() -> None:
         return lambda value: value * factor
 
     value = [int, Flavour.SWEET, np.dtype("float32"), scaled(3)]
-    data = through_a_file(snapshot.encode(value))
+    data = through_a_file(plain_data.encode(value))
     there = [int, Flavour.SWEET, np.dtype("float32"), scaled(2)]
-    decoded = snapshot.decode(data, there)
+    decoded = plain_data.decode(data, there)
     assert decoded == there
     assert decoded[3](1) == 3
     for place, other in enumerate([float, 1, np.dtype("float64"), len]):
-        with pytest.raises(snapshot.NoSnapshotError):
-            snapshot.decode(data, [*there[:place], other, *there[place + 1 :]])
+        with pytest.raises(plain_data.NoSnapshotError):
+            plain_data.decode(data, [*there[:place], other, *there[place + 1 :]])
 
 
 class Counting(gym.Env[Any, Any]):
@@ -405,7 +405,7 @@ def test_an_algorithm_that_could_not_go_on_is_refused(
     algorithm: Any, settings: dict[str, Any], reason: str
 ) -> None:
     model = algorithm("MlpPolicy", make_vector(PENDULUM, 0.99), **settings)
-    with pytest.raises(snapshot.NoSnapshotError, match=reason):
+    with pytest.raises(plain_data.NoSnapshotError, match=reason):
         snapshot.take(model)
 
 
