@@ -218,7 +218,7 @@ class TrainConfig:
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
-        """What determines the result: all but labels, paths and the GPU's index."""
+        """Return what determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
         for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model"):
             del configuration[setting]
@@ -236,14 +236,14 @@ class TrainConfig:
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device that ``device`` stands for on this machine."""
+    """Return the device that ``device`` stands for on this machine."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
 def arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments for a group's ``_target_``."""
+    """Return the keyword arguments for a group's ``_target_``."""
     return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
 
 

@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import TrainConfig, environment_spec, override
 from experiments.mistakes import ConfigurationError, mistake
-from experiments.runs.files import write_text
 from experiments.runs.records import FOLDER, compact, find_records, sealed
 from experiments.runs.run import Run
+from experiments.runs.writing import write_text
 from experiments.study_config import (
     QUICK,
     FamilyConfig,

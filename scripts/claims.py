@@ -27,9 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
 from yaml import YAMLError
 
+from experiments.runs.writing import write_bytes
 from scripts.checks import AnyRule
 from scripts.evidence import ClaimError, Evidence, Parameters
-from scripts.files import write
 from scripts.pages import render
 from scripts.records import RecordError
 from scripts.settings import ResultsSettings, SettingsError, parse
@@ -229,8 +229,8 @@ def write_claims(results: Path, claims: Path = FOLDER) -> list[Claim]:
     statements = load_statements(claims)
     evidence = Evidence(results)
     found = [judge(name, *statement, evidence) for name, statement in statements.items()]
-    write(results / "CLAIMS.md", to_markdown(found).encode())
-    write(results / "claims.json", to_json(found).encode())
+    write_bytes(results / "CLAIMS.md", to_markdown(found).encode())
+    write_bytes(results / "claims.json", to_json(found).encode())
     return found
 
 

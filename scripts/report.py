@@ -25,13 +25,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 from yaml import YAMLError
 
+from experiments.runs.writing import write_bytes
 from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
 from scripts.convergence import load_convergence
 from scripts.figures import OVERVIEW
 from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
 from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
-from scripts.files import write
 from scripts.pages import render
 from scripts.records import Record, RecordError
 from scripts.settings import SettingsError, StudySettings, load_studies, parse
@@ -290,7 +290,7 @@ def write_report(
         results / "README.md": page("report.md.j2"),
     }
     for path, content in pages.items():
-        write(path, content.encode())
+        write_bytes(path, content.encode())
     return list(pages)
 
 

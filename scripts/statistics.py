@@ -177,7 +177,7 @@ def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
 
 
 def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
-    """A statistic with its 95% stratified bootstrap percentile interval.
+    """Return a statistic with its 95% stratified bootstrap percentile interval.
 
     Seeds are drawn with replacement within each stratum, never across; a study of one environment
     is a single stratum, and so is each side of a comparison. A row of curves is drawn as a whole,
@@ -211,7 +211,7 @@ def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0)
 
 
 def fill_curves(curves: FloatArray, floor: float) -> FloatArray:
-    """Gives every cell of each curve a value.
+    """Give every cell of each curve a value.
 
     An empty cell takes the last value before it; those before the first value take the first; a
     curve that is empty throughout takes ``floor``.

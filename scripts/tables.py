@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scripts.files import write
+from experiments.runs.writing import write_bytes
 from scripts.pages import cell
 from scripts.records import Git, RecordError
 from scripts.settings import SettingsError, StudySettings, load_studies, parse
@@ -256,7 +256,7 @@ def write_table(table: StudyTable) -> list[Path]:
         folder / "table.md": to_markdown(table),
     }
     for path, content in files.items():
-        write(path, content.encode())
+        write_bytes(path, content.encode())
     return list(files)
 
 

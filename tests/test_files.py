@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments.mistakes import ConfigurationError
-from experiments.runs.files import read_json, read_yaml, write_json, write_text, write_yaml
+from experiments.runs.reading import read_json, read_yaml
+from experiments.runs.writing import write_json, write_text, write_yaml
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_no_file_is_no_json_but_a_mistake_where_yaml_has_to_be(tmp_path: Path) -
 
 def test_neither_torch_nor_sb3_is_imported() -> None:
     code = (
-        "import sys, experiments.runs.files; "
+        "import sys, experiments.runs.reading, experiments.runs.writing; "
         "sys.exit(bool({'torch', 'stable_baselines3'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from experiments.launch.progress import Watch
 from experiments.mistakes import ConfigurationError
 from experiments.plan import Member
-from experiments.runs.files import write_json
+from experiments.runs.writing import write_json
 from experiments.study import StudyRunConfig, run_study
 from experiments.validation import typed
 

@@ -44,8 +44,9 @@ from experiments.convergence.descent import (
 )
 from experiments.convergence.problems import PROFILES, Problem, network_problem, profile_problem
 from experiments.mistakes import ConfigurationError, exit_on_mistake
-from experiments.runs.files import read_json, write_json
+from experiments.runs.reading import read_json
 from experiments.runs.run import SCHEMA_VERSION, now, provenance
+from experiments.runs.writing import write_json
 from experiments.validation import typed
 
 Sizes = Annotated[list[Count], Field(min_length=1)]

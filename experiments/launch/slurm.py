@@ -21,8 +21,9 @@ from experiments.config import Count, Index, Positive
 from experiments.interrupts import Interrupted
 from experiments.launch.launchers import command
 from experiments.mistakes import ConfigurationError, one_line
-from experiments.runs.files import read_json, write_json
+from experiments.runs.reading import read_json
 from experiments.runs.run import Run, RunBusyError
+from experiments.runs.writing import write_json
 from experiments.validation import require_folder
 
 INTERVAL = 10.0

@@ -37,7 +37,8 @@ from alphagrad import kernel
 from experiments.config import LABELS, Count, TrainConfig, environment_spec
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.runs.checkpoints import CheckpointFolder
-from experiments.runs.files import read_json, read_yaml, write_bytes, write_json, write_yaml
+from experiments.runs.reading import read_json, read_yaml
+from experiments.runs.writing import write_bytes, write_json, write_yaml
 from experiments.validation import validate_settings
 
 SCHEMA_VERSION = 1

@@ -24,7 +24,7 @@ ARM = "config.arm"
 
 
 def curve(title: str, metric: str) -> wr.LinePlot:
-    """A metric against environment steps: each arm's mean with its standard error."""
+    """Draw a metric against environment steps: each arm's mean with its standard error."""
     return wr.LinePlot(
         title=title,
         x=STEP,
@@ -43,7 +43,7 @@ def family(title: str, prefix: str) -> wr.LinePlot:
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:
-    """The workspace: what the studies ask of their runs, arm by arm.
+    """Return the workspace: what the studies ask of their runs, arm by arm.
 
     Args:
         entity: wandb's user or team.

@@ -30,8 +30,8 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter
 
 from experiments.config import arguments
-from experiments.runs.files import write_text
 from experiments.runs.run import Run
+from experiments.runs.writing import write_text
 
 STEP = "global_step"
 PROGRESS_STEP = "time/total_timesteps"

@@ -29,7 +29,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from experiments import environments
 from experiments.config import environment_spec
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
-from experiments.runs.files import read_json
+from experiments.runs.reading import read_json
 from experiments.runs.run import Run, read_config
 from experiments.training import MODEL, REFUSALS, STATISTICS
 from experiments.validation import require_folder

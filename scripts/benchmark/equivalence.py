@@ -22,8 +22,8 @@ from scipy.stats import ttest_ind
 
 from experiments.config import TrainConfig
 from experiments.mistakes import exit_on_mistake
-from experiments.runs.files import write_text
 from experiments.runs.run import REPOSITORY
+from experiments.runs.writing import write_text
 from experiments.training import Training
 from experiments.validation import validate
 

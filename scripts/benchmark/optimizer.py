@@ -136,7 +136,7 @@ def state(optimizer: Optimizer) -> int:
 
 
 def peak_memory(optimizer: Optimizer) -> int:
-    """The most bytes that a step has allocated at one time."""
+    """Return the most bytes that a step has allocated at one time."""
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -149,7 +149,7 @@ def peak_memory(optimizer: Optimizer) -> int:
 
 
 def draw(table: pd.DataFrame) -> None:
-    """The ratios as dots, one panel for each set of parameters."""
+    """Draw the ratios as dots, one panel for each set of parameters."""
     plt.style.use(STYLE)
     figure, axes = plt.subplots(
         1, len(PARAMETERS), figsize=(11, 4), sharey=True, layout="constrained"

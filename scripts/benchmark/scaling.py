@@ -17,8 +17,8 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.runs.files import write_text
 from experiments.runs.run import REPOSITORY, provenance
+from experiments.runs.writing import write_text
 from experiments.study import StudyRunConfig
 from experiments.validation import typed
 

@@ -36,8 +36,8 @@ from torch.distributions import Distribution
 from alphagrad.sb3 import policy_kwargs
 from experiments.config import TrainConfig, arguments
 from experiments.mistakes import exit_on_mistake
-from experiments.runs.files import write_text
 from experiments.runs.run import REPOSITORY, provenance
+from experiments.runs.writing import write_text
 from experiments.training import Training
 from experiments.validation import validate
 
@@ -47,7 +47,7 @@ RESULTS = REPOSITORY / "results" / "benchmark" / "throughput.csv"
 
 
 def stock_environment(config: TrainConfig) -> VecEnv:
-    """The protocol's environment with the wrappers that SB3 offers."""
+    """Return the protocol's environment with the wrappers that SB3 offers."""
 
     def make() -> gym.Env[Any, Any]:
         return Monitor(gym.make(config.environment.id, **config.environment.kwargs))
@@ -80,13 +80,13 @@ def stock_algorithm(config: TrainConfig) -> BaseAlgorithm:
 
 
 def sb3_class(config: TrainConfig) -> type[BaseAlgorithm]:
-    """The class of SB3 on which the protocol's algorithm is built."""
+    """Return the class of SB3 on which the protocol's algorithm is built."""
     bases = get_class(config.algorithm["_target_"]).__mro__
     return next(base for base in bases if base.__module__.startswith("stable_baselines3"))
 
 
 def measure(config: TrainConfig) -> pd.DataFrame:
-    """Steps per second of CPU time, in a row for each chunk."""
+    """Return steps per second of CPU time, in a row for each chunk."""
     training = Training(config)
     stock = stock_algorithm(config)
     learn: dict[str, Callable[[int], Any]] = {

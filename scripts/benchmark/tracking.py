@@ -25,8 +25,8 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 
 from experiments.mistakes import exit_on_mistake
-from experiments.runs.files import write_text
 from experiments.runs.run import REPOSITORY, Run, provenance
+from experiments.runs.writing import write_text
 from experiments.train import train
 from experiments.validation import validate
 from experiments.views.tracking import Trackers
@@ -35,7 +35,7 @@ RESULTS = REPOSITORY / "results" / "benchmark" / "tracking.csv"
 
 
 def timed(seconds: dict[str, float], part: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """``method``, whose CPU time in its thread is added to ``seconds[part]``."""
+    """Return ``method``, whose CPU time in its thread is added to ``seconds[part]``."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         begin = time.thread_time()

@@ -23,7 +23,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from scripts.files import write
+from experiments.runs.writing import write_bytes
 from scripts.statistics import (
     CONFIDENCE_LEVEL,
     MINIMUM_SEEDS,
@@ -157,7 +157,7 @@ def save(
         ".txt": lambda: f"{drawn.title}. {drawn.caption}\n".encode(),
     }
     for ending in endings:
-        write(drawn.path(ending), makers[ending]())
+        write_bytes(drawn.path(ending), makers[ending]())
     return drawn
 
 
