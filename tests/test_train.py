@@ -349,7 +349,8 @@ def test_a_program_that_is_interrupted_while_it_starts_ends_with_one_line(
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == 130
-    assert "\ninterrupted\n" in f"\n{errors}"
+    # The signal may have cut a line of Python's own, behind which ours then stands.
+    assert errors.count("interrupted\n") == 1
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
 
