@@ -1,9 +1,7 @@
 """Every setting of a run: its type, its range and what it stands for."""
 
 import difflib
-import hashlib
 import importlib
-import json
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
@@ -14,6 +12,8 @@ import yaml
 from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from experiments.runs.records import digest
 
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
@@ -230,9 +230,8 @@ class TrainConfig:
         return configuration
 
     def identity(self) -> str:
-        """Twelve hexadecimal digits that two runs share exactly if they are the same run."""
-        canonical = json.dumps(self.identified(), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """Return twelve hexadecimal digits that two runs share exactly if they are the same run."""
+        return digest(self.identified())[:12]
 
 
 def resolve_device(device: str) -> torch.device:

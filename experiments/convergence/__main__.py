@@ -5,8 +5,6 @@ python -m experiments.convergence
 Functions, bounds and symbols: docs/theory.md; the record: `check`.
 """
 
-import hashlib
-import json
 import math
 import shlex
 import sys
@@ -45,6 +43,7 @@ from experiments.convergence.descent import (
 from experiments.convergence.problems import PROFILES, Problem, network_problem, profile_problem
 from experiments.mistakes import ConfigurationError, exit_on_mistake
 from experiments.runs.reading import read_json
+from experiments.runs.records import digest
 from experiments.runs.run import SCHEMA_VERSION, now, provenance
 from experiments.runs.writing import write_json
 from experiments.validation import typed
@@ -109,8 +108,7 @@ class ConvergenceConfig:
 
     def identity(self) -> str:
         """Return twelve hexadecimal digits that two checks share exactly if they are the same."""
-        canonical = json.dumps(self.content(), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return digest(self.content())[:12]
 
 
 ConfigStore.instance().store(name="convergence_schema", node=ConvergenceConfig)
