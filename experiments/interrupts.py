@@ -30,9 +30,9 @@ class Interrupted(KeyboardInterrupt):
 def install() -> None:
     """End this process at once when it is interrupted, but for signals that it ignores: nohup's.
 
-    Slurm's warning, which would end it too, is for `experiments.runs.checkpoints` to listen to.
+    Slurm's warning, which would end it too, waits until `experiments.runs.checkpoints` listens.
     """
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)

@@ -205,7 +205,11 @@ def run_in_folder(arguments: list[str]) -> int:
             time.sleep(BUSY_SECONDS)
         except Preempted:
             ignore_interruptions()  # Slurm ends what it requeues
-            slurm.requeue_task()
+            try:
+                slurm.requeue_task()
+            except slurm.SlurmError as error:
+                print(f"not requeued: {error}", file=sys.stderr, flush=True)
+                return 1
             return 0
         else:
             print(line, flush=True)

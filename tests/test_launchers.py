@@ -252,3 +252,22 @@ def test_a_signal_waits_for_a_checkpoint_and_for_a_step() -> None:
         assert events == ["saved", "left"]
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+def test_a_signal_that_comes_before_the_training_is_not_lost() -> None:
+    script = """
+import os, signal
+from experiments import interrupts
+interrupts.install()
+os.kill(os.getpid(), signal.SIGUSR2)
+from experiments.runs.checkpoints import Checkpoint
+class FakedModel:
+    num_timesteps = 0
+checkpoint = Checkpoint(lambda: None, 1000, 1e9, lambda: print("left"))
+checkpoint.model = FakedModel()
+checkpoint._on_training_start()
+checkpoint.model.num_timesteps = 10
+checkpoint._on_rollout_start()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "left\n")

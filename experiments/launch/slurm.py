@@ -88,7 +88,9 @@ def requeue_task() -> None:
     Raises:
         SlurmError: if Slurm refuses.
     """
-    slurm("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+    # Not by SLURM_JOB_ID: that of an array's last task stands for all its tasks.
+    job, index = os.environ["SLURM_ARRAY_JOB_ID"], os.environ["SLURM_ARRAY_TASK_ID"]
+    slurm("scontrol", "requeue", f"{job}_{index}")
 
 
 @dataclass(frozen=True)

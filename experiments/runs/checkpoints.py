@@ -143,6 +143,7 @@ class Checkpoint(BaseCallback):
         self._plan()
         if self.preempted is not None:
             signal.signal(self.SIGNAL, self._put_off)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {self.SIGNAL})  # one may have come
 
     def _plan(self) -> None:
         self.due_step = (self.model.num_timesteps // self.interval + 1) * self.interval

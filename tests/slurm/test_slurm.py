@@ -256,7 +256,7 @@ def test_a_sweep_goes_on_after_its_time_limit(tmp_path: Path) -> None:
     _, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     resumed = [record["provenance"]["resumed"] for record in records(tmp_path)]
-    assert [bool(resumptions) for resumptions in resumed] == [True, True]
+    assert [len(resumptions) for resumptions in resumed] == [1, 1]  # neither disturbed the other
 
 
 @pytest.mark.parametrize(
