@@ -134,6 +134,7 @@ class Evaluation(Resumable):
         episodes: episodes of each.
         total_steps: length of the run in environment steps.
         seed: of the run.
+        at_start: whether to evaluate before the first step as well.
     """
 
     STATE = ("due", "steps", "returns")
@@ -147,11 +148,13 @@ class Evaluation(Resumable):
         episodes: int,
         total_steps: int,
         seed: int,
+        at_start: bool = False,
     ) -> None:
         super().__init__()
         self.environment = environment
         self.name = name
-        self.due = deque(total_steps * (point + 1) // points for point in range(points))
+        first = 0 if at_start and points else 1
+        self.due = deque(total_steps * point // points for point in range(first, points + 1))
         self.episodes = episodes
         self.seed = seed
         self.steps: list[int] = []

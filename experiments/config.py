@@ -134,11 +134,13 @@ class EvaluationConfig:
         points: how often, evenly spaced over the run; 0 turns evaluation off.
         episodes: episodes at each point; without a time limit of the environment's, each ends after
             10,000 steps.
+        at_start: before the first step as well, to know what an untrained policy gets.
     """
 
     __pydantic_config__ = STRICT
     points: Index = 20
     episodes: Count = 5
+    at_start: bool = False
 
 
 @dataclass
@@ -224,8 +226,11 @@ class TrainConfig:
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
-        if not self.environment.reset_transitions:  # younger than the first records, which lack it
+        # Younger than the first records, which lack them.
+        if not self.environment.reset_transitions:
             del configuration["environment"]["reset_transitions"]
+        if not self.evaluation.at_start:
+            del configuration["evaluation"]["at_start"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 

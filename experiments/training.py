@@ -73,6 +73,7 @@ class Training:
             episodes=config.evaluation.episodes,
             total_steps=config.total_steps,
             seed=config.seed,
+            at_start=config.evaluation.at_start,
         )
         self.observers = Observers(
             DivergenceGuard(config.environment.id),

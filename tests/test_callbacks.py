@@ -78,6 +78,7 @@ def test_evaluation_is_evenly_spaced_and_does_not_change_the_training() -> None:
             episodes=2,
             total_steps=400,
             seed=1,
+            at_start=True,
         )
         model.learn(400, callback=evaluation)
         return model, evaluation
@@ -85,8 +86,8 @@ def test_evaluation_is_evenly_spaced_and_does_not_change_the_training() -> None:
     plain, none = train(points=0)
     evaluated, evaluation = train(points=4)
     assert none.result() == {"step": [], "returns": []}
-    assert evaluation.result()["step"] == [100, 200, 300, 400]
-    assert [len(returns) for returns in evaluation.result()["returns"]] == [2, 2, 2, 2]
+    assert evaluation.result()["step"] == [0, 100, 200, 300, 400]
+    assert [len(returns) for returns in evaluation.result()["returns"]] == [2] * 5
     for before, after in zip(plain.policy.parameters(), evaluated.policy.parameters(), strict=True):
         assert torch.equal(before, after)
 

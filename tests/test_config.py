@@ -164,7 +164,7 @@ RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "see
         [*RUN, "optimizer.name=mine"],
         [*RUN, "runs=elsewhere"],
         [*RUN, "device=cpu"],
-        [*RUN, "environment.reset_transitions=false"],
+        [*RUN, "environment.reset_transitions=false", "evaluation.at_start=false"],
         [
             *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
             *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3", "total_steps=1000000"],
@@ -188,6 +188,7 @@ def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
         "environment.reset_transitions=true",
         "total_steps=999999",
         "evaluation.points=0",
+        "evaluation.at_start=true",
     ],
 )
 def test_a_changed_setting_is_another_run(override: str) -> None:
