@@ -18,6 +18,12 @@ from experiments.runs.records import digest
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
 """Settings that a record shows, though they do not take part in its identity."""
+YOUNGER = (
+    ("environment", "reset_transitions"),
+    ("environment", "contact_margins"),
+    ("evaluation", "at_start"),
+)
+"""Settings that the first records lack: at its default, one takes no part in the identity."""
 
 RESERVED = {
     *("true", "false", "yes", "no", "on", "off", "null", "none", "na", "nan", "inf", "infinity"),
@@ -113,6 +119,8 @@ class EnvironmentConfig:
         observation_dtype: cast observations, as to ``float32``; null leaves them as they are.
         reset_transitions: after each episode, a transition from its last observation to the first
             one of the next; see `experiments.environments.ResetTransitions`.
+        contact_margins: of MuJoCo. ``new`` is MuJoCo's way from 3.5 on: two geoms are in contact
+            within the sum of their margins; ``old`` is within the larger one, as before.
         kwargs: keyword arguments of ``gymnasium.make``.
     """
 
@@ -123,6 +131,7 @@ class EnvironmentConfig:
     time_limit_is_terminal: bool = False
     observation_dtype: Annotated[str | None, Field(pattern="^float(32|64)$")] = None
     reset_transitions: bool = False
+    contact_margins: Annotated[str, Field(pattern="^(new|old)$")] = "new"
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -226,11 +235,10 @@ class TrainConfig:
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
-        # Younger than the first records, which lack them.
-        if not self.environment.reset_transitions:
-            del configuration["environment"]["reset_transitions"]
-        if not self.evaluation.at_start:
-            del configuration["evaluation"]["at_start"]
+        for group, setting in YOUNGER:
+            config = getattr(self, group)
+            if getattr(config, setting) == getattr(type(config), setting):
+                del configuration[group][setting]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 

@@ -169,6 +169,23 @@ class ResetTransitions(wrappers.Autoreset[Any, Any]):
         return super().reset(seed=seed, options=options)
 
 
+def use_old_contact_margins(environment: Environment) -> None:
+    """Let two geoms be in contact as before MuJoCo 3.5: within the larger margin, not the sum.
+
+    With half of equal margins the sum is what the larger one was.
+
+    Raises:
+        ValueError: if it is no environment of MuJoCo's, or its geoms' margins differ.
+    """
+    setting = "environment.contact_margins = 'old'"
+    model = getattr(environment.unwrapped, "model", None)
+    if not isinstance(model, mujoco.MjModel):
+        raise ValueError(f"{setting}: this is no environment of MuJoCo's")
+    if np.ptp(model.geom_margin) > 0:
+        raise ValueError(f"{setting}: works where all geoms have one margin, not several")
+    model.geom_margin[:] *= 0.5
+
+
 def make(config: EnvironmentConfig, gamma: float, episode_steps: int | None = None) -> Environment:
     """Return one environment.
 
@@ -179,12 +196,15 @@ def make(config: EnvironmentConfig, gamma: float, episode_steps: int | None = No
 
     Raises:
         gymnasium.error.Error: if Gymnasium cannot make the environment.
+        ValueError: if the environment does not have what a setting is about.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*out of date.*")  # v4 is the paper's choice
         warnings.filterwarnings("ignore", message=".*precision lowered.*")  # asked for by the dtype
         warnings.filterwarnings("ignore", message=".*settotalmass.*")  # in Gymnasium's v4 models
         environment = gym.make(config.id, **config.kwargs)
+        if config.contact_margins == "old":
+            use_old_contact_margins(environment)
         if episode_steps is not None and not has_time_limit(environment):
             environment = wrappers.TimeLimit(environment, episode_steps)
         environment = EpisodeMonitor(environment)  # innermost: it reports raw returns

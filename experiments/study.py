@@ -1,6 +1,6 @@
-"""A study: the runs that it plans, less those that have a record, done by a launcher.
+"""A study: the runs that it plans, without those that have a record, done by a launcher.
 
-python -m experiments.study study=ppo [task=HalfCheetah-v4] [scale=quick] [launcher=slurm]
+python -m experiments.study study=ppo [stage=tune] [task=HalfCheetah-v4] [scale=quick]
 """
 
 import sys
@@ -15,12 +15,12 @@ from pydantic import Field
 
 from experiments.config import STRICT, Count
 from experiments.interrupts import EXIT_CODE, Interrupted
-from experiments.launch.launchers import make_launcher
+from experiments.launch.launchers import Launcher, make_launcher
 from experiments.launch.progress import Watch
 from experiments.launch.slurm import SlurmError
 from experiments.mistakes import exit_on_mistake
 from experiments.plan import Plan
-from experiments.study_config import StudyConfig
+from experiments.study_config import CONFIRM, STAGES, TUNE, StudyConfig
 from experiments.validation import require_folder, typed
 
 
@@ -30,6 +30,7 @@ class StudyRunConfig:
 
     Attributes:
         study: see `StudyConfig`.
+        stage: ``tune``, ``confirm``, or ``all``: one after the other.
         task: only the runs of this task; null is all.
         scale: ``paper``, or ``quick``, whose results go to a folder of their own.
         overrides: further Hydra overrides for every run, as ``overrides=["device=cuda"]``.
@@ -43,6 +44,7 @@ class StudyRunConfig:
 
     __pydantic_config__ = STRICT
     study: StudyConfig = field(default_factory=StudyConfig)
+    stage: Annotated[str, Field(pattern="^(tune|confirm|all)$")] = "all"
     task: str | None = None
     scale: Annotated[str, Field(pattern="^(paper|quick)$")] = "paper"
     overrides: list[str] = field(default_factory=list)
@@ -76,8 +78,21 @@ def run_study(config: StudyRunConfig) -> bool:
     plan = config.plan()
     require_folder("results", config.results)
     require_folder("runs", config.runs)
-    members = plan.members(config.task)
-    label = f"{config.study.name} ({config.scale} scale)"
+    finished = True
+    for stage in STAGES if config.stage == "all" else [config.stage]:
+        finished &= run_stage(config, plan, launcher, stage)
+    return finished
+
+
+def run_stage(config: StudyRunConfig, plan: Plan, launcher: Launcher, stage: str) -> bool:
+    """Do the runs of one stage that have no record yet; return whether all have one now.
+
+    Raises:
+        ConfigurationError: for a setting that is wrong.
+    """
+    chosen = plan.choose()
+    members = plan.members(stage, config.task)
+    label = f"{config.study.name} ({config.scale} scale), {stage}"
     for member in members:
         member.run.settle()
     missing = [m for m in members if (config.fresh or not m.published) and not m.publish()]
@@ -86,6 +101,8 @@ def run_study(config: StudyRunConfig) -> bool:
         tried = [member for member in missing if member.run.status.get("status") != "failed"]
     runs = [member.run for member in tried]
     launcher.check(runs)
+    for line in chosen:
+        print(line)
     print(f"{label}: {len(members)} runs, {len(members) - len(missing)} of them have a record")
     if left_out := len(missing) - len(tried):
         print(f"{left_out} runs failed before and are left out; retry=failed tries them again")
@@ -99,13 +116,20 @@ def run_study(config: StudyRunConfig) -> bool:
             sys.exit(EXIT_CODE)
         except (OSError, SlurmError) as error:  # the disk is full, say
             print(f"{error}; what has finished is kept", file=sys.stderr)
-            return False
+            sys.exit(1)
     without = [member.run for member in missing if member.run.record is None]
     for run in without:
         print(f"no record: {run.folder}: {run.status.get('reason')}", file=sys.stderr)
     if without:
         print("to try failed runs again, add retry=failed", file=sys.stderr)
-    return not without
+    if stage == TUNE:
+        for line in plan.choose():
+            print(line)
+        plan.write()
+    waiting = plan.waiting(config.task) if stage == CONFIRM else []
+    for line in waiting:
+        print(line, file=sys.stderr)
+    return not without and not waiting
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="study")

@@ -206,4 +206,5 @@ class Evidence:
         return [
             TaskEvidence(manifest, task, arms_of(study, task) if task in with_records else [])
             for task in manifest.tasks
+            if task.role == "main"
         ]

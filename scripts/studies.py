@@ -37,6 +37,7 @@ class Task(Schema):
     Attributes:
         name: Within the study.
         title: As figures and tables call it.
+        role: ``main``, or ``sensitivity`` of another task.
         protocol: The fixed settings' name.
         algorithm: The algorithm's name.
         environment: Gymnasium's id.
@@ -46,6 +47,7 @@ class Task(Schema):
 
     name: str = Field(min_length=1)
     title: str
+    role: Literal["main", "sensitivity"]
     protocol: str | None
     algorithm: str
     environment: str
@@ -98,7 +100,7 @@ class Manifest(Schema):
         overview: The study's place among those that head the report; ``None`` for no such place.
     """
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     name: str = Field(min_length=1)
     title: str
     scale: Scale
@@ -234,7 +236,7 @@ def load_study(results: Path, name: str, scale: Scale = Scale.paper) -> Study:
     paths = find_records(scale.folder(results))
     arms = []
     for arm in manifest.arms:
-        runs = [run for run in arm.runs if run.identity in paths]
+        runs = [run for run in arm.runs if run.stage == "tune" and run.identity in paths]
         if not runs:
             continue
         runs.sort(key=lambda run: run.seed)

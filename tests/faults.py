@@ -31,7 +31,7 @@ def command(study: str, folder: Path) -> list[str]:
     overrides = json.dumps([*STUDIES[study], *COMMON], separators=(",", ":"))
     return [
         *[sys.executable, "-m", "experiments.study", f"study={study}", "scale=quick"],
-        *[f"overrides={overrides}", "retry=failed", "study.quick.seeds=1"],
+        *[f"overrides={overrides}", "retry=failed", "stage=tune"],
         *[f"results={folder}/results", f"runs={folder}/runs"],
     ]
 

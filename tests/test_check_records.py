@@ -225,6 +225,8 @@ def fields(content: Any) -> set[str]:
 def test_every_field_of_a_manifest_and_of_a_record_is_described() -> None:
     text = (ROOT / "docs" / "records.md").read_text()
     manifest = json.loads((ROOT / "results" / "dqn" / "study.json").read_text())
+    for task in manifest["tasks"]:  # by the names of families and arms
+        task["chosen"] = [c | {"by": [*c["by"].values()]} for c in task["chosen"].values()]
     record = json.loads(next((ROOT / "results" / "records").glob("*.json")).read_text())
     words = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", text))))
     assert fields(manifest) | set(record) <= words

@@ -42,9 +42,9 @@ GIVEN = {
 
 @cache
 def arms(study: str, family: str) -> list[Arm]:
-    """The arms of a family on a study's only task."""
+    """The arms of a family on a study's first task."""
     loaded = load_study(RESULTS, study)
-    (task,) = loaded.tasks
+    task = loaded.tasks[0]
     return [arm for arm in arms_of(loaded, task) if arm.family.name == family]
 
 
@@ -61,11 +61,11 @@ def between(low: float, high: float, runs: FloatArray) -> tuple[int, int]:
 
 def chance_against_adam(value: float) -> float:
     (ours,) = (arm for arm in arms("ppo", "alphagrad") if arm.value == value)
-    return float(probability_of_improvement(ours.scores, scores("ppo", "adam")))
+    return float(probability_of_improvement(ours.scores, scores("ppo", "adam", 3e-4)))
 
 
 def long_tail() -> bool:
-    adam, ours = scores("ppo", "adam"), scores("ppo", "alphagrad", 0.3, 1, 3, 10, 30)
+    adam, ours = scores("ppo", "adam", 3e-4), scores("ppo", "alphagrad", 0.3, 1, 3, 10, 30)
     low = [between(850, 1600, runs) for runs in (adam, ours)]
     high = [between(1900, 3187.5, runs) for runs in (adam, ours)]
     return (low, high) == ([(9, 10), (38, 50)], [(1, 10), (12, 50)])
@@ -73,7 +73,7 @@ def long_tail() -> bool:
 
 COUNTED: dict[str, Callable[[], bool]] = {
     "nine of its ten seeds lie between 1,378 and 1,554": lambda: (
-        between(1377.5, 1554.5, scores("ppo", "adam")) == (9, 10)
+        between(1377.5, 1554.5, scores("ppo", "adam", 3e-4)) == (9, 10)
     ),
     "the probability is no more than 0.28, and less at all others of the grid": lambda: (
         chance_against_adam(1) == pytest.approx(0.28)
@@ -88,7 +88,7 @@ COUNTED: dict[str, Callable[[], bool]] = {
         between(2200, np.inf, scores("ppo", "alphagrad", 0.3)) == (3, 10)
     ),
     "seven of 14 runs diverge": lambda: (
-        [(sum(arm.diverged), arm.scores.size) for arm in arms("dqn_fair", "sgd")]
+        [(sum(arm.diverged), arm.scores.size) for arm in arms("dqn_dropped", "sgd")]
         == [(0, 7), (4, 7), (3, 7)]
     ),
     "At alpha 1 no run passes 260": lambda: (

@@ -27,7 +27,7 @@ def study_names() -> set[str]:
         names |= {study.get("name", path.stem)} - {path.stem} | {*tasks}
         if path.parent == ROOT / "configs" / "study":
             names.add(path.stem)
-        names |= {task["protocol"] for task in tasks.values() if isinstance(task, dict)}
+        names |= {task["protocol"] for task in tasks.values() if "protocol" in task}
         for name, family in families.items():
             if isinstance(family, dict):
                 names |= {name, family.get("optimizer", name)}

@@ -109,7 +109,7 @@ def test_a_record_that_does_not_belong_is_one_line_that_names_it(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("schema_version", 2, "schema_version: Input should be 1"),
+        ("schema_version", 1, "schema_version: Input should be 2"),
         ("scale", "huge", "scale: Input should be 'paper' or 'quick'"),
         ("tasks", [], "tasks: Tuple should have at least 1 item"),
         ("families", None, "families: Input should be a valid"),

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from support.runs import publish
 
 from experiments.launch.progress import Watch
 from experiments.mistakes import ConfigurationError
@@ -39,7 +40,7 @@ def composed(*overrides: str) -> StudyRunConfig:
 
 
 def members(*overrides: str) -> list[Member]:
-    return composed(*overrides).plan().members()
+    return composed(*overrides).plan().members("tune")
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -58,7 +59,7 @@ def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
 
 def test_the_time_left_counts_from_the_resumption(tmp_path: Path) -> None:
     resumed, new, *_ = missing = members(
-        "study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs"
+        "study=dqn_dropped", f"results={tmp_path}", f"runs={tmp_path}/runs"
     )[:4]
     watch = Watch("dqn", 4, missing)
     total_steps = resumed.run.config.total_steps
@@ -84,7 +85,7 @@ def test_the_time_left_counts_from_the_resumption(tmp_path: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    [member, *_] = members("study=dqn", f"results={tmp_path}", f"runs={tmp_path}/runs")
+    [member, *_] = members("study=dqn_dropped", f"results={tmp_path}", f"runs={tmp_path}/runs")
     record = {"schema_version": 1, "identity": member.run.identity}
     write_json(member.record, record)
     assert member.published
@@ -102,8 +103,9 @@ def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path:
         ([], "study"),
         (["study=dqm"], "study/dqm"),
         (["study=dqn", "scale=big"], "scale"),
+        (["study=dqn", "stage=tuning"], "stage"),
         (["study=dqn", "overrides=[total_step=3]"], "total_step"),
-        (["study=dqn", "task=Acrobot-v1"], "task = 'Acrobot-v1': should be one of CartPole-v1"),
+        (["study=dqn", "task=Pendulum-v1"], "task = 'Pendulum-v1': should be one of CartPole-v1"),
         (["study=dqn", "study.seeds.tune=-1"], "study.seeds.tune"),
         (["study=dqn", 'overrides=["device=cuda:99"]'], "device = 'cuda:99': torch finds"),
     ],
@@ -119,7 +121,8 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path: Path) -> None:
-    process = start(tmp_path)
+    seeds = ["study.quick.seeds.tune=2", "study.quick.seeds.confirm=1"]
+    process = start(tmp_path, *seeds)
     assert process.stdout is not None
     for line in process.stdout:
         if re.search(r": [1-5] of 6", line):
@@ -132,23 +135,35 @@ def test_a_study_goes_on_after_an_interrupt_and_skips_what_has_a_record(tmp_path
     kept = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert 1 <= len(kept) < 6
 
-    process = start(tmp_path)
+    process = start(tmp_path, *seeds)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert f"6 runs, {len(kept)} of them have a record" in output
-    assert "6 of 6 runs done, 0 running, 0 failed" in output
+    assert f"tune: 6 runs, {len(kept)} of them have a record" in output
+    assert "tune: 6 of 6 runs done, 0 running, 0 failed" in output
+    chosen = re.search(r"CartPole-v1, alphagrad: chosen is (alphagrad-alpha\d+)", output)
+    assert chosen is not None
+    assert "confirm: 2 of 2 runs done, 0 running, 0 failed" in output
     manifest = json.loads((tmp_path / "results/quick/dqn/study.json").read_text())
     planned = {run["identity"] for arm in manifest["arms"] for run in arm["runs"]}
     assert planned == {path.stem.rpartition("-")[2] for path in folder.iterdir()}
+    confirmed = {
+        arm["name"]: [run["seed"] for run in arm["runs"] if run["stage"] == "confirm"]
+        for arm in manifest["arms"]
+    }
+    assert {name: found for name, found in confirmed.items() if found} == {
+        "adam": [100],
+        chosen[1]: [100],
+    }
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
 
     record = json.loads(next(iter(kept)).read_text())
     assert record["provenance"]["command"].startswith("python -m experiments.train optimizer=")
 
     # A fresh study ignores the results' records; what has finished under runs/ still counts.
-    output, _ = start(tmp_path, "fresh=true").communicate()
-    assert "6 runs, 6 of them have a record" in output
-    one = ["study.quick.seeds=1", "study.quick.values.alphagrad=[]"]
+    output, _ = start(tmp_path, "fresh=true", *seeds).communicate()
+    assert "tune: 6 runs, 6 of them have a record" in output
+    assert "confirm: 2 runs, 2 of them have a record" in output
+    one = ["stage=tune", "study.quick.seeds.tune=1", "study.quick.values.alphagrad=[]"]
     process = start(tmp_path, "fresh=true", f"runs={tmp_path}/others", *one)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
@@ -161,28 +176,30 @@ def test_a_failed_run_is_named_and_the_others_finish(tmp_path: Path) -> None:
     # A folder where a file has to be: this one run cannot write, until it is gone.
     [*_, last] = members("study=dqn", "scale=quick", f"runs={tmp_path}/runs", TINY)
     (last.run.folder / "progress.csv").mkdir(parents=True)
-    process = start(tmp_path)
+    process = start(tmp_path, "study.quick.seeds.confirm=1")
     output, errors = process.communicate()
     assert process.returncode == 1
-    assert "5 of 6 runs done, 0 running, 1 failed" in output
+    assert "tune: 2 of 3 runs done, 0 running, 1 failed" in output
+    assert "confirm: 1 of 1 runs done" in output  # the baseline's
+    assert "CartPole-v1: alphagrad waits for 1 tuning runs of CartPole-v1" in errors
     assert f"no record: {last.run.folder}: IsADirectoryError" in errors
     assert "retry=failed" in errors
     assert "Traceback" not in errors
 
     (last.run.folder / "progress.csv").rmdir()
-    process = start(tmp_path)
+    process = start(tmp_path, "stage=tune")
     output, errors = process.communicate()
     assert process.returncode == 1
     assert "1 runs failed before and are left out" in output
-    process = start(tmp_path, "retry=failed")
+    process = start(tmp_path, "retry=failed", "stage=tune")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert "6 of 6 runs done" in output
+    assert "3 of 3 runs done" in output
 
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_own_run_only_and_that_goes_on(tmp_path: Path) -> None:
-    process = start(tmp_path, "workers=1", "study.quick.seeds=1")
+    process = start(tmp_path, "workers=1", "stage=tune")
     killed = None
     while killed is None:
         with suppress(subprocess.TimeoutExpired):  # leaves the cores to the runs
@@ -196,7 +213,7 @@ def test_a_killed_worker_costs_its_own_run_only_and_that_goes_on(tmp_path: Path)
     assert process.returncode == 1
     assert "2 of 3 runs done, 0 running, 1 failed" in output
     assert f"no record: {killed}: its process ended with SIGKILL" in errors
-    process = start(tmp_path, "retry=failed", "study.quick.seeds=1")
+    process = start(tmp_path, "retry=failed", "stage=tune")
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     record = json.loads((killed / "record.json").read_text())
@@ -205,10 +222,10 @@ def test_a_killed_worker_costs_its_own_run_only_and_that_goes_on(tmp_path: Path)
 
 def test_a_run_that_another_study_has_is_not_run_again(tmp_path: Path) -> None:
     settings = [f"results={tmp_path}/results", f"runs={tmp_path}/runs", "study.seeds.tune=1"]
-    settings.append("study.families.alphagrad.values=[]")
-    [original] = members("study=dqn", *settings)
-    write_json(original.record, {"schema_version": 1, "identity": original.run.identity})
-    config = composed("study=dqn", *settings, "study.name=other")
+    settings.append("study.tasks.CartPole-v1.families=[adam]")
+    [original] = members("study=dqn_dropped", *settings)
+    publish(original.run, tmp_path / "results")
+    config = composed("study=dqn_dropped", *settings, "study.name=other")
     assert run_study(config)
     assert not (tmp_path / "runs").exists()
     manifest = json.loads((tmp_path / "results/other/study.json").read_text())

@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from experiments.runs.run import REPOSITORY, provenance
 from experiments.runs.writing import write_text
 from experiments.study import StudyRunConfig
+from experiments.study_config import STAGES
 from experiments.validation import typed
 
 RESULTS = REPOSITORY / "results" / "benchmark" / "scaling.csv"
@@ -49,11 +50,11 @@ def run(protocol: str, steps: int, overrides: list[str]) -> tuple[float, float]:
 
 
 def study_size(study: str) -> tuple[int, int]:
-    """Return how many runs a study plans, and the steps of each."""
+    """Return how many runs a study plans, as far as it is known, and the steps of the first."""
     with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
         composed = OmegaConf.to_container(compose("study", [f"study={study}"]), resolve=True)
         plan = typed("", StudyRunConfig, composed).plan()
-    return len(plan.members()), plan.arms[0].config.total_steps
+    return sum(len(plan.members(stage)) for stage in STAGES), plan.arms[0].config.total_steps
 
 
 def main() -> None:

@@ -27,7 +27,13 @@ SLOW_TASK = "+study.tasks.CartPole-v1.environment='slow_environment:Slow-v0'"
 def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
     joined = json.dumps(overrides, separators=(",", ":"))
     arguments = ["study=dqn", "scale=quick", f"overrides={joined}", f"runs={folder}/runs"]
-    arguments += [f"results={folder}/results", "launcher=slurm", "launcher.mem_gb=1", *more]
+    arguments += [
+        f"results={folder}/results",
+        "launcher=slurm",
+        "launcher.mem_gb=1",
+        "stage=tune",
+        *more,
+    ]
     return start(folder, "study", *arguments)
 
 
@@ -121,7 +127,7 @@ def assert_equal(record: dict[str, Any], expected: dict[str, Any]) -> None:
 def test_two_studies_together_submit_each_run_once_and_a_killed_one_goes_on(
     tmp_path: Path, slurm_folder: Path
 ) -> None:
-    more = ["study.quick.values.alphagrad=[1,3,10]", "study.quick.seeds=2", "workers=2"]
+    more = ["study.quick.values.alphagrad=[1,3,10]", "study.quick.seeds.tune=2", "workers=2"]
     first, second = study(tmp_path, SHORT, *more), study(tmp_path, SHORT, *more)
     wait_until(lambda: len(tasks(tmp_path)) == 8)
     submitted = tasks(tmp_path)
@@ -153,7 +159,7 @@ def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
 
 
 def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Path) -> None:
-    one = ["study.quick.values={adam:[],alphagrad:[3]}", "study.quick.seeds=1"]
+    one = ["study.quick.values={adam:[],alphagrad:[3]}", "study.quick.seeds.tune=1"]
     process = study(tmp_path, SLOW, SLOW_TASK, *one)
     [run] = wait_until(lambda: tasks(tmp_path)).values()
     wait_until(lambda: under_way(run))
@@ -177,7 +183,11 @@ def test_a_preempted_run_is_requeued_and_ends_with_the_same_record(tmp_path: Pat
 
 def test_what_became_of_a_task_is_told_by_its_name(tmp_path: Path) -> None:
     process = study(
-        tmp_path, SLOW, SLOW_TASK, "study.quick.values.alphagrad=[1,3,10]", "study.quick.seeds=1"
+        tmp_path,
+        SLOW,
+        SLOW_TASK,
+        "study.quick.values.alphagrad=[1,3,10]",
+        "study.quick.seeds.tune=1",
     )
     killed, cancelled, pending, _ = sorted(wait_until(lambda: full(tasks(tmp_path), 4)))
     folders = tasks(tmp_path)
@@ -203,7 +213,7 @@ def full(found: dict[str, Path], number: int) -> dict[str, Path]:
 
 
 def test_an_interrupted_study_leaves_no_task_behind(tmp_path: Path) -> None:
-    process = study(tmp_path, SLOW, SLOW_TASK, "study.quick.seeds=1")
+    process = study(tmp_path, SLOW, SLOW_TASK, "study.quick.seeds.tune=1")
     folders = wait_until(lambda: full(tasks(tmp_path), 3))
     wait_until(lambda: sum(under_way(run) for run in folders.values()) == 2)
     process.send_signal(signal.SIGTERM)
@@ -217,7 +227,7 @@ def test_an_interrupted_study_leaves_no_task_behind(tmp_path: Path) -> None:
 def test_a_task_that_cannot_start_is_told_with_slurms_reason(tmp_path: Path) -> None:
     slurm("scontrol", "update", "PartitionName=high", "State=DOWN")
     try:
-        one = ["study.quick.values={alphagrad:[]}", "study.quick.seeds=1"]
+        one = ["study.quick.values={alphagrad:[]}", "study.quick.seeds.tune=1"]
         process = study(tmp_path, SHORT, *one, "launcher.partition=high")
         assert process.stdout is not None
         line = next(line for line in process.stdout if "PartitionDown" in line)
@@ -230,7 +240,9 @@ def test_a_task_that_cannot_start_is_told_with_slurms_reason(tmp_path: Path) -> 
 
 
 def test_more_runs_than_an_array_may_have_are_split(tmp_path: Path) -> None:
-    process = study(tmp_path, SHORT, "study.quick.seeds=3", "study.quick.values.alphagrad=[1,3,10]")
+    process = study(
+        tmp_path, SHORT, "study.quick.seeds.tune=3", "study.quick.values.alphagrad=[1,3,10]"
+    )
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
     assert "12 of 12 runs done" in output

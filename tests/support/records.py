@@ -151,6 +151,7 @@ def write_study(
         tasks[task] = {
             "name": task,
             "title": f"{name.upper()}, {task}",
+            "role": "main",
             "protocol": configuration["protocol"],
             "algorithm": name,
             "environment": configuration["environment"]["id"],
@@ -169,7 +170,7 @@ def write_study(
         arm["runs"].append(run)
     found = dict.fromkeys(family for _, family, _ in arms)
     manifest = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": name,
         "title": name.upper(),
         "scale": scale,

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.config import EnvironmentConfig, TrainConfig
 from experiments.runs.run import Run
+from experiments.runs.writing import write_json
 
 ROOT = Path(__file__).parents[2]
 TINY = ["total_steps=1200", "algorithm.learning_starts=200", "evaluation.points=0"]
@@ -31,6 +32,22 @@ def outcome(**changes: Any) -> dict[str, Any]:
     """Return a record's fields that a training gives, as far as they are read again."""
     timing = {"wall_seconds": 1.0, "steps_per_second": 1000.0}
     return {"steps": 1000, "final_score": None, "timing": timing} | changes
+
+
+def publish(run: Run, results: Path, value: float = 100.0, status: str = "completed") -> Path:
+    """Publish a record of a run in which all episodes had one return; return its path."""
+    steps = run.config.total_steps
+    record = {
+        "schema_version": 1,
+        "identity": run.identity,
+        "status": status,
+        "configuration": run.config.identified(),
+        "curve": {"step": [steps / 2, steps], "episodes": [3, 3], "return_mean": [value, value]},
+        "timing": {"wall_seconds": 7200.0, "steps_per_second": steps / 7200},
+    }
+    path = results / "records" / f"{run.folder.name}.json"
+    write_json(path, record)
+    return path
 
 
 def start_module(
