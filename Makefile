@@ -5,6 +5,7 @@ FRESH ?= 0
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+NATIVE := experiments/agents/_native.so
 VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FRESH)),fresh=true)
 
@@ -18,7 +19,7 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
 	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-20s\033[0m %s\n' "$$target" "$$text"; done
 
-setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
+setup: $(VENV)/installed $(NATIVE) ## Make .venv with everything pinned (done by the other targets when needed)
 
 $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,6 +30,11 @@ $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@$(RUN) -c 'from alphagrad import kernel; kernel.is_built() or print("AlphaGrad goes without its kernel.", \
 	"Why: $(RUN) -m pip install -v --force-reinstall --no-deps -e .")'
 	@touch $@
+
+# Without it, networks go through torch.
+$(NATIVE): experiments/agents/native.cpp
+	@$(CXX) -std=c++17 -O3 -fno-math-errno -fno-trapping-math -shared -fPIC -o $@.new $< && mv $@.new $@ || \
+	echo "$@ was not built, so that updates take longer: is there a C++ compiler?"
 
 test: setup ## Run all tests
 	$(RUN) -m pytest -n auto --dist worksteal
@@ -116,5 +122,5 @@ claims: setup ## A verdict for each claim, from the records: results/CLAIMS.md
 	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
-	rm -rf $(VENV) build *.egg-info alphagrad/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis results/quick
+	rm -rf $(VENV) build *.egg-info alphagrad/*.so $(NATIVE) .mypy_cache .pytest_cache .ruff_cache .hypothesis results/quick
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor
 
+from experiments.agents import native
 from experiments.agents.mlp import Mlp
 
 
@@ -22,9 +23,12 @@ class ActorCritic:
     """
 
     def __init__(self, policy: TD3Policy) -> None:
-        self.actor, self.actor_target = Mlp(policy.actor.mu), Mlp(policy.actor_target.mu)
-        self.critics = [Mlp(network) for network in policy.critic.q_networks]
-        self.critic_targets = [Mlp(network) for network in policy.critic_target.q_networks]
+        self.actor, self.actor_target = (
+            native.Mlp(policy.actor.mu),
+            native.Mlp(policy.actor_target.mu),
+        )
+        self.critics = [native.Mlp(network) for network in policy.critic.q_networks]
+        self.critic_targets = [native.Mlp(network) for network in policy.critic_target.q_networks]
         self.parameters: list[Tensor] = [
             *policy.actor.parameters(),
             *policy.critic.parameters(),

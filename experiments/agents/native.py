@@ -1,0 +1,159 @@
+"""Multilayer perceptrons by ``native.cpp``, where that was compiled; else by torch.
+
+It is called with addresses, and takes fp32 tensors on the CPU only.
+"""
+
+import sys
+from collections.abc import Iterable
+from ctypes import CDLL, Structure, c_bool, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.agents import mlp
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+ACTIVATIONS: dict[type[nn.Module] | None, int] = {None: 0, nn.ReLU: 1, nn.Tanh: 2}
+
+
+def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    """Return fields of a structure, all of one kind."""
+    return [(name, kind) for name in names.split()]
+
+
+class Layer(Structure):
+    """``Layer`` of native.cpp."""
+
+    _fields_ = [
+        *fields(c_int64, "inputs outputs activation"),
+        *fields(c_void_p, "weight bias weight_gradient bias_gradient values derivatives"),
+    ]
+
+
+@cache
+def say(reason: str) -> None:
+    """Say once why something goes through torch."""
+    print(f"networks go through torch: {reason}", file=sys.stderr, flush=True)
+
+
+def load(built: Path) -> CDLL | None:
+    """Return a compiled ``native.cpp``; where there is none that can be used, say so."""
+    try:
+        if built.stat().st_mtime < SOURCE.stat().st_mtime:
+            raise OSError(f"{built} is older than {SOURCE.name}: make setup")
+        native = CDLL(str(built))
+        native.use_sgemm(CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_)
+    except (OSError, AttributeError) as error:
+        say(str(error))
+        return None
+    network: list[Any] = [c_void_p, c_int64]
+    native.forward.argtypes = [*network, c_int64, c_void_p]
+    native.backward.argtypes = [*network, c_int64, c_void_p, c_void_p, c_bool, c_void_p]
+    native.forward.restype = native.backward.restype = None
+    return native
+
+
+@cache
+def library() -> CDLL | None:
+    """Return the compiled ``native.cpp``, or None."""
+    return load(SOURCE.with_name("_native.so"))
+
+
+def supports(*tensors: Tensor) -> bool:
+    """Return whether the library is there and takes these tensors; if not, say why, once."""
+    if library() is None:
+        return False
+    for tensor in tensors:
+        if tensor.dtype != torch.float32 or not tensor.is_cpu:
+            say(f"{tensor.dtype} on {tensor.device.type} is not fp32 on the CPU")
+            return False
+    return all(map(Tensor.is_contiguous, tensors))
+
+
+class Mlp(mlp.Mlp):
+    """`experiments.agents.mlp.Mlp`, whose results are overwritten by the next ones of their kind.
+
+    Args:
+        modules: as there.
+
+    Raises:
+        TypeError: as there.
+    """
+
+    def __init__(self, modules: nn.Module | Iterable[nn.Module]) -> None:
+        super().__init__(modules)
+        self.parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        self.addresses: list[int] = []
+        self.capacity = 0  # rows
+        self.is_native = False  # the last pass
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs (n, out) for inputs (n, in)."""
+        self.is_native = self._prepare(inputs)
+        if not self.is_native:
+            return super().forward(inputs)
+        self.inputs = inputs
+        native = library()
+        assert native is not None
+        native.forward(self.native, len(self.native), len(inputs), inputs.data_ptr())
+        return self.values[-1][: len(inputs)]
+
+    def backward(self, gradient: Tensor) -> None:
+        """Set the parameters' gradients of a loss, from its derivatives by the last outputs."""
+        if not self.is_native:
+            return super().backward(gradient)
+        self._backward(gradient, None)
+        for parameter, own in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = own
+
+    def input_gradient(self, gradient: Tensor) -> Tensor:
+        """Return a loss's derivatives by the last inputs (n, in)."""
+        if not self.is_native:
+            return super().input_gradient(gradient)
+        self._backward(gradient, self.by_inputs.data_ptr())
+        return self.by_inputs[: len(gradient)]
+
+    def _backward(self, gradient: Tensor, by_inputs: int | None) -> None:
+        """Write the derivatives by the inputs there or, for None, those by the parameters."""
+        native = library()
+        assert native is not None
+        gradient = gradient.contiguous()
+        native.backward(
+            self.native,
+            len(self.native),
+            len(self.inputs),
+            self.inputs.data_ptr(),
+            gradient.data_ptr(),
+            by_inputs is None,
+            by_inputs,
+        )
+
+    def _prepare(self, inputs: Tensor) -> bool:
+        """Return whether the library can go on, having told it where the parameters are now."""
+        addresses = [*map(Tensor.data_ptr, self.parameters)]
+        if addresses != self.addresses or len(inputs) > self.capacity:
+            if not supports(*self.parameters):
+                return False
+            self.addresses = addresses
+            self.capacity = max(self.capacity, len(inputs))
+            self._allocate()
+        return supports(inputs)
+
+    def _allocate(self) -> None:
+        widths = [layer.weight.shape[0] for layer in self.layers]
+        self.values = [torch.empty(self.capacity, width) for width in widths]
+        self.derivatives = [torch.empty(self.capacity, width) for width in widths]
+        self.by_inputs = torch.empty(self.capacity, self.layers[0].weight.shape[1])
+        self.gradients = [*map(torch.empty_like, self.parameters)]
+        self.native = (Layer * len(self.layers))()
+        for index, (native, layer) in enumerate(zip(self.native, self.layers, strict=True)):
+            native.outputs, native.inputs = layer.weight.shape
+            native.activation = ACTIVATIONS[layer.activation]
+            native.weight, native.bias = layer.weight.data_ptr(), layer.bias.data_ptr()
+            gradients = self.gradients[2 * index : 2 * index + 2]
+            native.weight_gradient, native.bias_gradient = map(Tensor.data_ptr, gradients)
+            native.values = self.values[index].data_ptr()
+            native.derivatives = self.derivatives[index].data_ptr()

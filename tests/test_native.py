@@ -1,0 +1,191 @@
+"""Networks by native.cpp, held to autograd in float64 and to the same algorithms by torch."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.logger import configure
+from torch import Tensor, nn
+
+from experiments.agents import native
+from experiments.agents.native import Mlp
+
+SIZES = st.integers(1, 40)
+
+
+def make_modules(sizes: list[int], activations: list[Any], seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    modules: list[nn.Module] = []
+    for inputs, outputs, activation in zip(sizes, sizes[1:], activations, strict=False):
+        modules += [nn.Linear(inputs, outputs), activation()]
+    return nn.Sequential(*[module for module in modules if not isinstance(module, nn.Identity)])
+
+
+def gradients(modules: nn.Module) -> list[Tensor]:
+    found = [parameter.grad for parameter in modules.parameters()]
+    assert all(gradient is not None for gradient in found)
+    return [gradient.clone() for gradient in found if gradient is not None]
+
+
+def differentiate_by_autograd(
+    modules: nn.Sequential, inputs: Tensor, by_outputs: Tensor
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Return outputs, the parameters' gradients and the inputs', in float64."""
+    wide = nn.Sequential(*modules).double()
+    inputs = inputs.double().requires_grad_()
+    outputs = wide(inputs)
+    found = torch.autograd.grad(outputs, [*wide.parameters(), inputs], by_outputs.double())
+    wide.float()
+    return outputs.detach(), [*found[:-1]], found[-1]
+
+
+@given(
+    sizes=st.lists(SIZES, min_size=2, max_size=5),
+    activations=st.lists(st.sampled_from([nn.ReLU, nn.Tanh, nn.Identity]), min_size=4, max_size=4),
+    rows=st.sampled_from([1, 2, 7, 64, 300]),
+    seed=st.integers(0, 2**30),
+)
+@settings(deadline=None, max_examples=60)
+def test_gradients_are_autograds(
+    sizes: list[int], activations: list[Any], rows: int, seed: int
+) -> None:
+    modules = make_modules(sizes, activations, seed)
+    inputs, by_outputs = torch.randn(rows, sizes[0]), torch.randn(rows, sizes[-1])
+    outputs, by_parameters, by_inputs = differentiate_by_autograd(modules, inputs, by_outputs)
+    network = Mlp(modules)
+    assert_close(network.forward(inputs), outputs)
+    network.backward(by_outputs)
+    for found, expected in zip(gradients(modules), by_parameters, strict=True):
+        assert_close(found, expected)
+    assert_close(network.input_gradient(by_outputs), by_inputs)
+    assert network.is_native
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    scale = max(expected.abs().max().item(), 1.0)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * scale)
+
+
+def test_a_relu_has_no_derivative_at_zero_and_hides_no_nan() -> None:
+    layer = nn.Linear(1, 4)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([[1.0], [0.0], [-1.0], [math.nan]])
+        layer.bias.zero_()
+    network = Mlp([layer, nn.ReLU()])
+    outputs = network.forward(torch.ones(1, 1)).clone()
+    network.backward(torch.ones(1, 4))
+    torch.testing.assert_close(outputs, torch.tensor([[1, 0, 0, math.nan]]), equal_nan=True)
+    torch.testing.assert_close(layer.bias.grad, torch.tensor([1.0, 0, 0, 1]))
+    network.backward(torch.full((1, 4), math.nan))
+    assert layer.bias.grad is not None
+    assert layer.bias.grad.isnan().tolist() == [True, False, False, True]
+
+
+def test_a_network_is_followed_to_where_its_parameters_are() -> None:
+    modules = make_modules([3, 8, 2], [nn.Tanh, nn.Identity], 0)
+    network, inputs = Mlp(modules), torch.randn(5, 3)
+    network.forward(inputs)
+    for parameter in modules.parameters():
+        parameter.data = torch.randn(parameter.shape)
+    expected = modules(inputs).detach()
+    torch.testing.assert_close(network.forward(inputs), expected)
+    assert network.is_native
+    modules.double()
+    torch.testing.assert_close(network.forward(inputs.double()), modules(inputs.double()).detach())
+    assert not network.is_native
+    network.backward(torch.ones(5, 2).double())
+    assert gradients(modules)[0].dtype == torch.float64
+
+
+def test_without_a_library_one_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged.so"
+    damaged.write_text("no library")
+    for path in (tmp_path / "missing.so", damaged):
+        assert native.load(path) is None
+        assert native.load(path) is None
+        [line] = capsys.readouterr().err.splitlines()
+        assert str(path) in line
+
+
+ALPHAGRAD = ["optimizer=alphagrad", "optimizer.alpha=10"]
+OFF_POLICY = {
+    "dqn": ["protocol=dqn_cleanrl", "algorithm.learning_starts=500"],
+    "td3": ["protocol=td3_cleanrl", "algorithm.learning_starts=500"],
+}
+
+
+@pytest.fixture
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(native, "library", lambda: None)
+
+
+def assert_same_updates(models: list[Any]) -> None:
+    metrics = [
+        {name: value for name, value in model.logger.name_to_value.items() if "train/" in name}
+        for model in models
+    ]
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5, abs=1e-5)
+    parameters = [nn.utils.parameters_to_vector(model.policy.parameters()) for model in models]
+    differences = (parameters[0] - parameters[1]).abs()
+    # A ReLU whose input is rounded to the other side of 0 moves some further; so it does between
+    # torch's own products and autograd.
+    assert (differences <= 1e-5).float().mean() > 0.999
+    assert differences.max() < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", [["optimizer=adam"], ALPHAGRAD], ids=["adam", "alphagrad"])
+@pytest.mark.parametrize("protocol", OFF_POLICY)
+def test_100_updates_from_a_replay_buffer_are_torchs(
+    make: Callable[..., Any], by_torch: Callable[[], None], protocol: str, optimizer: list[str]
+) -> None:
+    def train() -> Any:
+        model = make(*OFF_POLICY[protocol], *optimizer)
+        model.learn(500)  # at random
+        model.train(gradient_steps=100, batch_size=256)
+        return model
+
+    models = [train()]
+    by_torch()
+    models.append(train())
+    assert_same_updates(models)
+
+
+@pytest.mark.parametrize("optimizer", [["optimizer=adam"], ALPHAGRAD], ids=["adam", "alphagrad"])
+@pytest.mark.parametrize("batch_size", [64, 100])
+def test_updates_on_a_rollout_are_torchs(
+    make: Callable[..., Any], by_torch: Callable[[], None], batch_size: int, optimizer: list[str]
+) -> None:
+    def train() -> Any:
+        model = make(
+            "protocol=ppo_cleanrl",
+            f"algorithm.batch_size={batch_size}",
+            "algorithm.n_epochs=4",
+            *optimizer,
+        )
+        model.set_logger(configure(None, []))
+        buffer = model.rollout_buffer
+        buffer.reset()
+        for _ in range(model.n_steps):
+            observation, action = torch.randn(1, 17), torch.randn(1, 6)
+            value, log_probability, _ = model.policy.evaluate_actions(observation, action)
+            reward, start = torch.randn(1), torch.rand(1) < 0.01
+            buffer.add(
+                *[tensor.numpy() for tensor in (observation, action, reward, start)],
+                value.detach(),
+                log_probability.detach(),
+            )
+        buffer.compute_returns_and_advantage(value.detach(), start.numpy())
+        model.train()
+        return model
+
+    models = [train()]
+    by_torch()
+    models.append(train())
+    assert_same_updates(models)
