@@ -166,7 +166,7 @@ def test_updates_on_a_rollout_are_torchs(
         model = make(
             "protocol=ppo_cleanrl",
             f"algorithm.batch_size={batch_size}",
-            "algorithm.n_epochs=4",
+            "algorithm.n_steps=512",
             *optimizer,
         )
         model.set_logger(configure(None, []))

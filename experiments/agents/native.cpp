@@ -1,4 +1,4 @@
-// Multilayer perceptrons and their gradients on fp32 tensors, as in mlp.py.
+// Multilayer perceptrons, their gradients and PPO's loss on fp32 tensors, as in mlp.py and fast.py.
 //
 // Matrices lie row by row. Their products are those of the BLAS library that torch has.
 
@@ -142,4 +142,69 @@ extern "C" void backward(const Layer* layers, int64_t count, int64_t rows, const
       multiply(rows, in, out, derivatives, {layer.weight, in, false}, by_inputs);
     gradient = by_inputs;
   }
+}
+
+// PPO's loss with a diagonal Gaussian: policy + vf_coef * value - ent_coef * entropy.
+struct Minibatch {
+  int64_t rows, dimensions;                             // of the actions
+  const float *means, *values, *log_std;                // the networks' outputs and parameter
+  const float *actions, *old_values, *old_log_probability, *advantages, *returns;
+  float *by_means, *by_values, *by_log_std;             // the loss's derivatives
+  float* statistics;  // policy, value and entropy loss, approximate KL divergence, clipped share
+};
+
+extern "C" void ppo_gradients(const Minibatch* minibatch, bool normalize, double clip,
+                              double clip_value, double vf_coef, double ent_coef) {
+  const Minibatch& b = *minibatch;
+  double mean = 0, variance = 0;
+  for (int64_t row = 0; row < b.rows; ++row) mean += b.advantages[row] / b.rows;
+  for (int64_t row = 0; row < b.rows; ++row)
+    variance += std::pow(b.advantages[row] - mean, 2) / (b.rows - 1);
+  normalize = normalize && b.rows > 1;
+
+  double entropy = 0;
+  std::vector<float> inverse_std(b.dimensions), deviations(b.dimensions);
+  for (int64_t i = 0; i < b.dimensions; ++i) {
+    entropy += b.log_std[i] + 0.5 * std::log(2 * M_PI * M_E);
+    inverse_std[i] = std::exp(-b.log_std[i]);
+    b.by_log_std[i] = -ent_coef;
+  }
+
+  double policy_loss = 0, value_loss = 0, divergence = 0, clipped_rows = 0;
+  for (int64_t row = 0; row < b.rows; ++row) {
+    double log_probability = 0.5 * b.dimensions - entropy;
+    for (int64_t i = 0; i < b.dimensions; ++i) {
+      const int64_t at = row * b.dimensions + i;
+      deviations[i] = (b.actions[at] - b.means[at]) * inverse_std[i];
+      log_probability -= 0.5 * deviations[i] * deviations[i];
+    }
+    const double advantage = normalize
+        ? (b.advantages[row] - mean) / (std::sqrt(variance) + 1e-8) : b.advantages[row];
+
+    // Outside the clip range the lower one counts, and has a derivative only if it is the first.
+    const double log_ratio = log_probability - b.old_log_probability[row];
+    const double ratio = std::exp(log_ratio);
+    const double surrogate = advantage * ratio;
+    const double clipped = advantage * std::clamp(ratio, 1 - clip, 1 + clip);
+    const double by_log_probability = surrogate > clipped ? 0 : -surrogate / b.rows;
+    policy_loss -= surrogate > clipped ? clipped : surrogate;  // NaN stays
+    divergence += ratio - 1 - log_ratio;
+    clipped_rows += std::abs(ratio - 1) > clip;
+    for (int64_t i = 0; i < b.dimensions; ++i) {
+      const float by_deviation = by_log_probability * deviations[i];
+      b.by_means[row * b.dimensions + i] = by_deviation * inverse_std[i];
+      b.by_log_std[i] += by_deviation * deviations[i] - by_log_probability;
+    }
+
+    // The same for the value, where the greater of two errors counts.
+    const double value = b.values[row], old_value = b.old_values[row];
+    const double error = value - b.returns[row];
+    const double clipped_error =
+        std::clamp(value, old_value - clip_value, old_value + clip_value) - b.returns[row];
+    const bool is_clipped = clipped_error * clipped_error > error * error;
+    value_loss += 0.5 * std::pow(is_clipped ? clipped_error : error, 2);
+    b.by_values[row] = is_clipped ? 0 : error * vf_coef / b.rows;
+  }
+  const double sums[] = {policy_loss, value_loss, -entropy * b.rows, divergence, clipped_rows};
+  for (int i = 0; i < 5; ++i) b.statistics[i] = sums[i] / b.rows;
 }

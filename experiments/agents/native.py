@@ -1,16 +1,17 @@
-"""Multilayer perceptrons by ``native.cpp``, where that was compiled; else by torch.
+"""Multilayer perceptrons and losses by ``native.cpp``, where that was compiled; else by torch.
 
 It is called with addresses, and takes fp32 tensors on the CPU only.
 """
 
 import sys
 from collections.abc import Iterable
-from ctypes import CDLL, Structure, c_bool, c_int64, c_void_p
+from ctypes import CDLL, Structure, byref, c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
 
 from experiments.agents import mlp
@@ -33,6 +34,17 @@ class Layer(Structure):
     ]
 
 
+class Minibatch(Structure):
+    """``Minibatch`` of native.cpp."""
+
+    _fields_ = [
+        *fields(c_int64, "rows dimensions"),
+        *fields(c_void_p, "means values log_std"),
+        *fields(c_void_p, "actions old_values old_log_probability advantages returns"),
+        *fields(c_void_p, "by_means by_values by_log_std statistics"),
+    ]
+
+
 @cache
 def say(reason: str) -> None:
     """Say once why something goes through torch."""
@@ -52,7 +64,9 @@ def load(built: Path) -> CDLL | None:
     network: list[Any] = [c_void_p, c_int64]
     native.forward.argtypes = [*network, c_int64, c_void_p]
     native.backward.argtypes = [*network, c_int64, c_void_p, c_void_p, c_bool, c_void_p]
-    native.forward.restype = native.backward.restype = None
+    native.ppo_gradients.argtypes = [c_void_p, c_bool, *[c_double] * 4]
+    for function in (native.forward, native.backward, native.ppo_gradients):
+        function.restype = None
     return native
 
 
@@ -157,3 +171,41 @@ class Mlp(mlp.Mlp):
             native.weight_gradient, native.bias_gradient = map(Tensor.data_ptr, gradients)
             native.values = self.values[index].data_ptr()
             native.derivatives = self.derivatives[index].data_ptr()
+
+
+def ppo_gradients(
+    batch: RolloutBufferSamples,
+    means: Tensor,
+    values: Tensor,
+    log_std: Tensor,
+    *,
+    normalize: bool,
+    clip: float,
+    clip_value: float,
+    vf_coef: float,
+    ent_coef: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Differentiate PPO's loss on n steps, which `supports` must accept.
+
+    Args:
+        batch: the steps.
+        means: the actions' means (n, dimensions).
+        values: (n, 1).
+        log_std: of the actions, (dimensions,).
+        normalize: whether to normalise advantages.
+        clip: the policy's clip range.
+        clip_value: the value's; infinity for none.
+        vf_coef: coefficient of the value loss.
+        ent_coef: coefficient of the entropy.
+
+    Returns:
+        The loss's derivatives by means, values and log_std; and, in one tensor, its policy, value
+        and entropy part, the approximate KL divergence and the share of clipped steps.
+    """
+    native = library()
+    assert native is not None
+    given = (means, values, log_std, *batch[1:])
+    found = *map(torch.empty_like, given[:3]), torch.empty(5)
+    minibatch = Minibatch(*means.shape, *map(Tensor.data_ptr, given + found))
+    native.ppo_gradients(byref(minibatch), normalize, clip, clip_value, vf_coef, ent_coef)
+    return found  # type: ignore[return-value]

@@ -71,8 +71,8 @@ class GaussianMlp:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.log_std = policy.log_std
-        self.actor = Mlp([*policy.mlp_extractor.policy_net, policy.action_net])
-        self.critic = Mlp([*policy.mlp_extractor.value_net, policy.value_net])
+        self.actor = native.Mlp([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.critic = native.Mlp([*policy.mlp_extractor.value_net, policy.value_net])
 
     @staticmethod
     def supports(policy: ActorCriticPolicy) -> bool:
@@ -86,7 +86,7 @@ class GaussianMlp:
 
     def mean(self, observations: Tensor) -> Tensor:
         """Return the mean actions (n, actions) for observations (n, features)."""
-        return self.actor.forward(observations.to(self.log_std))
+        return Mlp.forward(self.actor, observations.to(self.log_std))
 
     def evaluate_actions(
         self, observations: Tensor, actions: Tensor
