@@ -31,13 +31,13 @@ class DQN(cleanrl.DQN):
         networks: the Q-network and its target without modules, if the policy has layers for it.
     """
 
-    networks: tuple[Mlp, Mlp] | None
+    networks: tuple[native.Mlp, native.Mlp] | None
 
     def _setup_model(self) -> None:
         super()._setup_model()
         self.networks = None
         if type(self.policy) is DQNPolicy and Mlp.supports(self.policy):
-            self.networks = Mlp(self.q_net.q_net), Mlp(self.q_net_target.q_net)
+            self.networks = native.Mlp(self.q_net.q_net), native.Mlp(self.q_net_target.q_net)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "networks"]
@@ -67,6 +67,10 @@ class DQN(cleanrl.DQN):
         by_chosen = errors * (2 / len(errors))
         network.backward(torch.zeros_like(values).scatter_(1, actions, by_chosen))
         return errors.square().mean().item()
+
+    def step(self) -> None:
+        """Take the optimizer's step, with clipped gradients."""
+        native.step(self.policy.optimizer, self.max_grad_norm)
 
     def differentiate(self, batch: ReplayBufferSamples) -> float:
         """Set the parameters' gradients of the loss of a batch, and return the loss."""
@@ -119,10 +123,10 @@ class TD3(cleanrl.TD3):
             self._n_updates += 1
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             critic_losses.append(self._differentiate_critics(batch, self.networks))
-            self.critic.optimizer.step()
+            native.step(self.critic.optimizer)
             if self._n_updates % self.policy_delay == 0:
                 actor_losses.append(self.networks.differentiate_actor(batch.observations.float()))
-                self.actor.optimizer.step()
+                native.step(self.actor.optimizer)
                 self.networks.move_targets(self.tau)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if actor_losses:
@@ -239,6 +243,10 @@ class PPO(cleanrl.PPO):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def step(self) -> None:
+        """Take the optimizer's step, with clipped gradients."""
+        native.step(self.policy.optimizer, self.max_grad_norm)
 
     def minibatches(self) -> Iterable[RolloutBufferSamples]:
         """Return SB3's minibatches, gathered at once and then cut."""

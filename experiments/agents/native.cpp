@@ -1,4 +1,5 @@
-// Multilayer perceptrons, their gradients and PPO's loss on fp32 tensors, as in mlp.py and fast.py.
+// Multilayer perceptrons, their gradients, PPO's loss and Adam's step on fp32 tensors, as in mlp.py,
+// fast.py and torch.optim.
 //
 // Matrices lie row by row. Their products are those of the BLAS library that torch has.
 
@@ -207,4 +208,64 @@ extern "C" void ppo_gradients(const Minibatch* minibatch, bool normalize, double
   }
   const double sums[] = {policy_loss, value_loss, -entropy * b.rows, divergence, clipped_rows};
   for (int i = 0; i < 5; ++i) b.statistics[i] = sums[i] / b.rows;
+}
+
+struct Moments {  // Adam's of a parameter
+  int64_t size;
+  float *parameter, *gradient, *mean, *mean_square, *steps;
+};
+
+namespace {
+
+FOR_EVERY_CPU double sum_of_squares(const float* elements, int64_t size) {
+  constexpr int LANES = 16;  // independent sums, which the compiler may not introduce by itself
+  double sums[LANES] = {}, total = 0;
+  int64_t i = 0;
+  for (; i + LANES <= size; i += LANES)
+    for (int lane = 0; lane < LANES; ++lane)
+      sums[lane] += static_cast<double>(elements[i + lane]) * elements[i + lane];
+  for (; i < size; ++i) total += static_cast<double>(elements[i]) * elements[i];
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
+FOR_EVERY_CPU void scale(float* elements, int64_t size, float factor) {
+  for (int64_t i = 0; i < size; ++i) elements[i] *= factor;
+}
+
+FOR_EVERY_CPU void update(const Moments& tensor, float step_size, float by_mean, float beta2,
+                          float by_square, float root_correction, float eps) {
+  float* __restrict parameter = tensor.parameter;
+  float* __restrict mean = tensor.mean;
+  float* __restrict mean_square = tensor.mean_square;
+  const float* __restrict gradient = tensor.gradient;
+  for (int64_t i = 0; i < tensor.size; ++i) {
+    const float element = gradient[i];
+    mean[i] += by_mean * (element - mean[i]);
+    mean_square[i] = beta2 * mean_square[i] + by_square * element * element;
+    const float denominator = std::sqrt(mean_square[i]) / root_correction + eps;
+    parameter[i] -= step_size * mean[i] / denominator;
+  }
+}
+
+}  // namespace
+
+// torch.nn.utils.clip_grad_norm_
+extern "C" void clip_gradients(const Moments* tensors, int64_t count, double max_norm) {
+  double total = 0;
+  for (int64_t i = 0; i < count; ++i)
+    total += sum_of_squares(tensors[i].gradient, tensors[i].size);
+  const double factor = max_norm / (std::sqrt(total) + 1e-6);
+  if (factor >= 1) return;  // NaN goes on
+  for (int64_t i = 0; i < count; ++i) scale(tensors[i].gradient, tensors[i].size, factor);
+}
+
+// The step of torch.optim.Adam.
+extern "C" void adam_step(const Moments* tensors, int64_t count, double lr, double beta1,
+                          double beta2, double eps) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double steps = *tensors[i].steps += 1;
+    update(tensors[i], lr / (1 - std::pow(beta1, steps)), 1 - beta1, beta2,
+           1 - beta2, std::sqrt(1 - std::pow(beta2, steps)), eps);
+  }
 }

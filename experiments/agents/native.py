@@ -1,22 +1,29 @@
-"""Multilayer perceptrons and losses by ``native.cpp``, where that was compiled; else by torch.
+"""Networks, losses and Adam's step by ``native.cpp``, where that was compiled; else by torch.
 
 It is called with addresses, and takes fp32 tensors on the CPU only.
 """
 
+import math
 import sys
 from collections.abc import Iterable
 from ctypes import CDLL, Structure, byref, c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from experiments.agents import mlp
 
 SOURCE = Path(__file__).with_suffix(".cpp")
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of torch.optim.Adam's state
 ACTIVATIONS: dict[type[nn.Module] | None, int] = {None: 0, nn.ReLU: 1, nn.Tanh: 2}
 
 
@@ -45,6 +52,15 @@ class Minibatch(Structure):
     ]
 
 
+class Moments(Structure):
+    """``Moments`` of native.cpp."""
+
+    _fields_ = [
+        ("size", c_int64),
+        *fields(c_void_p, "parameter gradient mean mean_square steps"),
+    ]
+
+
 @cache
 def say(reason: str) -> None:
     """Say once why something goes through torch."""
@@ -61,12 +77,14 @@ def load(built: Path) -> CDLL | None:
     except (OSError, AttributeError) as error:
         say(str(error))
         return None
-    network: list[Any] = [c_void_p, c_int64]
-    native.forward.argtypes = [*network, c_int64, c_void_p]
-    native.backward.argtypes = [*network, c_int64, c_void_p, c_void_p, c_bool, c_void_p]
+    array: list[Any] = [c_void_p, c_int64]
+    native.forward.argtypes = [*array, c_int64, c_void_p]
+    native.backward.argtypes = [*array, c_int64, c_void_p, c_void_p, c_bool, c_void_p]
     native.ppo_gradients.argtypes = [c_void_p, c_bool, *[c_double] * 4]
-    for function in (native.forward, native.backward, native.ppo_gradients):
-        function.restype = None
+    native.clip_gradients.argtypes = [*array, c_double]
+    native.adam_step.argtypes = [*array, *[c_double] * 4]
+    for name in ("forward", "backward", "ppo_gradients", "clip_gradients", "adam_step"):
+        getattr(native, name).restype = None
     return native
 
 
@@ -209,3 +227,63 @@ def ppo_gradients(
     minibatch = Minibatch(*means.shape, *map(Tensor.data_ptr, given + found))
     native.ppo_gradients(byref(minibatch), normalize, clip, clip_value, vf_coef, ent_coef)
     return found  # type: ignore[return-value]
+
+
+def step(optimizer: Optimizer, max_norm: float = math.inf) -> None:
+    """Clip the gradients to a norm, > 0, and take the optimizer's step.
+
+    Adam's is the library's, on torch's own state and with the optimizer's hooks, where all tensors
+    are such as `supports` accepts; the first one is torch's, which makes the state.
+    """
+    tensors = _moments(optimizer)
+    if tensors is None:
+        if max_norm < math.inf:  # with which an infinite norm would give NaN
+            clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], max_norm
+            )
+        optimizer.step()
+        return
+    native = library()
+    assert native is not None
+    [group] = optimizer.param_groups
+    if max_norm < math.inf:
+        native.clip_gradients(tensors, len(tensors), max_norm)
+    for before in [*optimizer._optimizer_step_pre_hooks.values()]:
+        before(optimizer, (), {})
+    native.adam_step(tensors, len(tensors), group["lr"], *group["betas"], group["eps"])
+    increment_version(group["params"])
+    for after in [*optimizer._optimizer_step_post_hooks.values()]:
+        after(optimizer, (), {})
+
+
+# By optimizer, the addresses of its tensors at the last step, and what they were made into.
+_known: WeakKeyDictionary[Optimizer, tuple[list[int], Any]] = WeakKeyDictionary()
+
+
+def _moments(optimizer: Optimizer) -> Any:
+    """Return what the library's Adam takes, or None where the step is not for it."""
+    if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) > 1:
+        return None
+    [group] = optimizer.param_groups
+    refused = [group[name] for name in ("weight_decay", "amsgrad", "maximize", "differentiable")]
+    if any(refused) or isinstance(group["lr"], Tensor):
+        return None
+    if "step" in vars(optimizer) or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
+        return None  # someone has to hear of each step
+    tensors: list[Tensor] = []
+    for parameter in group["params"]:
+        state = optimizer.state.get(parameter)
+        if not state or parameter.grad is None:
+            return None
+        tensors += (parameter, parameter.grad, *map(state.__getitem__, MOMENTS))
+    addresses = [*map(Tensor.data_ptr, tensors)]
+    known, moments = _known.get(optimizer, ([], None))
+    if addresses != known:
+        if not supports(*tensors):
+            return None
+        moments = (Moments * len(group["params"]))()
+        for index, parameter in enumerate(group["params"]):
+            own = addresses[5 * index : 5 * index + 5]
+            moments[index] = Moments(parameter.numel(), *own)
+        _known[optimizer] = addresses, moments
+    return moments
