@@ -21,7 +21,7 @@ help: ## List the targets
 
 setup: $(VENV)/installed $(NATIVE) ## Make .venv with everything pinned (done by the other targets when needed)
 
-$(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
+$(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp alphagrad/vectors.h
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -32,7 +32,7 @@ $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@touch $@
 
 # Without it, networks go through torch.
-$(NATIVE): experiments/agents/native.cpp
+$(NATIVE): experiments/agents/native.cpp alphagrad/vectors.h
 	@$(CXX) -std=c++17 -O3 -fno-math-errno -fno-trapping-math -shared -fPIC -o $@.new $< && mv $@.new $@ || \
 	echo "$@ was not built, so that updates take longer: is there a C++ compiler?"
 

@@ -167,7 +167,7 @@ class LossGradients(NamedTuple):
 
 
 class PPO(cleanrl.PPO):
-    """CleanRL's PPO, whose actions are the same to the bit.
+    """CleanRL's PPO.
 
     Attributes:
         networks: the policy without modules, if it has layers for it.

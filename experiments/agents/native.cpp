@@ -8,12 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-// Compiled once for each generation of vector instructions; the CPU's own is chosen when loaded.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EVERY_CPU
-#endif
+#include "../../alphagrad/vectors.h"
 
 using Sgemm = void(const char* transpose_a, const char* transpose_b, const int* m, const int* n,
                    const int* k, const float* alpha, const float* a, const int* a_stride,
@@ -59,26 +54,6 @@ void multiply(int m, int n, int k, Matrix left, Matrix right, float* result) {
         &left.columns, &zero, result, &n);
 }
 
-// Within 4e-7 of tanh, relatively; see kernel.cpp.
-inline float tanh_(float x) {
-  constexpr float LIMIT = 7.90531110763549805f;
-  x = x < -LIMIT ? -LIMIT : x;
-  x = x > LIMIT ? LIMIT : x;
-  const float square = x * x;
-  float numerator = -2.76076847742355e-16f;
-  numerator = numerator * square + 2.00018790482477e-13f;
-  numerator = numerator * square - 8.60467152213735e-11f;
-  numerator = numerator * square + 5.12229709037114e-08f;
-  numerator = numerator * square + 1.48572235717979e-05f;
-  numerator = numerator * square + 6.37261928875436e-04f;
-  numerator = numerator * square + 4.89352455891786e-03f;
-  float denominator = 1.19825839466702e-06f;
-  denominator = denominator * square + 1.18534705686654e-04f;
-  denominator = denominator * square + 2.26843463243900e-03f;
-  denominator = denominator * square + 4.89352518554385e-03f;
-  return x * numerator / denominator;
-}
-
 FOR_EVERY_CPU void activate(const Layer& layer, int64_t rows) {
   const float* bias = layer.bias;
   for (int64_t row = 0; row < rows; ++row) {
@@ -87,7 +62,7 @@ FOR_EVERY_CPU void activate(const Layer& layer, int64_t rows) {
     if (layer.activation == RELU)
       for (int64_t i = 0; i < layer.outputs; ++i) values[i] = values[i] < 0 ? 0 : values[i];
     if (layer.activation == TANH)
-      for (int64_t i = 0; i < layer.outputs; ++i) values[i] = tanh_(values[i]);
+      for (int64_t i = 0; i < layer.outputs; ++i) values[i] = bounded(values[i]);
   }
 }
 
@@ -216,18 +191,6 @@ struct Moments {  // Adam's of a parameter
 };
 
 namespace {
-
-FOR_EVERY_CPU double sum_of_squares(const float* elements, int64_t size) {
-  constexpr int LANES = 16;  // independent sums, which the compiler may not introduce by itself
-  double sums[LANES] = {}, total = 0;
-  int64_t i = 0;
-  for (; i + LANES <= size; i += LANES)
-    for (int lane = 0; lane < LANES; ++lane)
-      sums[lane] += static_cast<double>(elements[i + lane]) * elements[i + lane];
-  for (; i < size; ++i) total += static_cast<double>(elements[i]) * elements[i];
-  for (const double sum : sums) total += sum;
-  return total;
-}
 
 FOR_EVERY_CPU void scale(float* elements, int64_t size, float factor) {
   for (int64_t i = 0; i < size; ++i) elements[i] *= factor;

@@ -86,7 +86,7 @@ class GaussianMlp:
 
     def mean(self, observations: Tensor) -> Tensor:
         """Return the mean actions (n, actions) for observations (n, features)."""
-        return Mlp.forward(self.actor, observations.to(self.log_std))
+        return self.actor.forward(observations.to(self.log_std))
 
     def evaluate_actions(
         self, observations: Tensor, actions: Tensor
