@@ -56,7 +56,7 @@ class DQN(cleanrl.DQN):
         if not deterministic and np.random.rand() < self.exploration_rate:  # noqa: NPY002
             return np.array([self.action_space.sample()]), state
         values = self.networks[0].forward(torch.as_tensor(observation).float().to(self.device))
-        return values.argmax(dim=1).cpu().numpy(), state
+        return values.cpu().numpy().argmax(axis=1), state
 
     @torch.no_grad()
     def _differentiate(self, batch: ReplayBufferSamples, network: Mlp, target: Mlp) -> float:
@@ -208,16 +208,15 @@ class PPO(cleanrl.PPO):
 
         new_obs: Any = None
         for step in range(n_rollout_steps):
-            with torch.no_grad():
-                mean = networks.mean(torch.from_numpy(self._last_obs))
-                actions = (mean + torch.randn_like(mean) * std).cpu().numpy()
+            mean = networks.mean(torch.from_numpy(self._last_obs))
+            actions = (mean + torch.randn_like(mean) * std).cpu().numpy()
             new_obs, rewards, dones, infos = env.step(actions.clip(low, high))
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            for index in np.flatnonzero(dones):
+            for index in dones.nonzero()[0]:
                 terminal = infos[index].get("terminal_observation")
                 if terminal is not None and infos[index].get("TimeLimit.truncated", False):
                     inputs, _ = self.policy.obs_to_tensor(terminal)

@@ -124,14 +124,15 @@ class Mlp(mlp.Mlp):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, out) for inputs (n, in)."""
-        self.is_native = self._prepare(inputs)
+        rows = inputs.shape[0]
+        self.is_native = self._prepare(inputs, rows)
         if not self.is_native:
             return super().forward(inputs)
         self.inputs = inputs
         native = library()
         assert native is not None
-        native.forward(self.native, len(self.native), len(inputs), inputs.data_ptr())
-        return self.values[-1][: len(inputs)]
+        native.forward(self.native, len(self.native), rows, inputs.data_ptr())
+        return self.values[-1][:rows]
 
     def backward(self, gradient: Tensor) -> None:
         """Set the parameters' gradients of a loss, from its derivatives by the last outputs."""
@@ -146,7 +147,7 @@ class Mlp(mlp.Mlp):
         if not self.is_native:
             return super().input_gradient(gradient)
         self._backward(gradient, self.by_inputs.data_ptr())
-        return self.by_inputs[: len(gradient)]
+        return self.by_inputs[: gradient.shape[0]]
 
     def _backward(self, gradient: Tensor, by_inputs: int | None) -> None:
         """Write the derivatives by the inputs there or, for None, those by the parameters."""
@@ -156,21 +157,21 @@ class Mlp(mlp.Mlp):
         native.backward(
             self.native,
             len(self.native),
-            len(self.inputs),
+            self.inputs.shape[0],
             self.inputs.data_ptr(),
             gradient.data_ptr(),
             by_inputs is None,
             by_inputs,
         )
 
-    def _prepare(self, inputs: Tensor) -> bool:
+    def _prepare(self, inputs: Tensor, rows: int) -> bool:
         """Return whether the library can go on, having told it where the parameters are now."""
         addresses = [*map(Tensor.data_ptr, self.parameters)]
-        if addresses != self.addresses or len(inputs) > self.capacity:
+        if addresses != self.addresses or rows > self.capacity:
             if not supports(*self.parameters):
                 return False
             self.addresses = addresses
-            self.capacity = max(self.capacity, len(inputs))
+            self.capacity = max(self.capacity, rows)
             self._allocate()
         return supports(inputs)
 
