@@ -1,5 +1,6 @@
 """Networks by native.cpp, held to autograd in float64 and to the same algorithms by torch."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,68 @@ def test_without_a_library_one_line_says_so(
         assert native.load(path) is None
         [line] = capsys.readouterr().err.splitlines()
         assert str(path) in line
+
+
+@given(
+    shapes=st.lists(st.lists(SIZES, max_size=2), min_size=1, max_size=5),
+    max_norm=st.sampled_from([math.inf, 1e-3, 1.0, 1e6]),
+    betas=st.sampled_from([(0.9, 0.999), (0.0, 0.9)]),
+    seed=st.integers(0, 2**30),
+)
+@settings(deadline=None, max_examples=30)
+def test_adams_steps_are_torchs(
+    shapes: list[list[int]], max_norm: float, betas: tuple[float, float], seed: int
+) -> None:
+    torch.manual_seed(seed)
+    start = [torch.randn(shape) for shape in shapes]
+    own = [nn.Parameter(tensor.clone()) for tensor in start]
+    wide = [nn.Parameter(tensor.double()) for tensor in start]
+    optimizer = torch.optim.Adam(own, lr=1e-2, betas=betas)
+    reference = torch.optim.Adam(wide, lr=1e-2, betas=betas)
+    heard: list[str] = []
+    optimizer.register_step_pre_hook(lambda *_: heard.append("before"))
+    optimizer.register_step_post_hook(lambda *_: heard.append("after"))
+    for index in range(20):
+        if index == 10:  # as after a checkpoint: other tensors hold the state
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for parameter, exact in zip(own, wide, strict=True):
+            parameter.grad = torch.randn(parameter.shape)
+            exact.grad = parameter.grad.double()
+        versions = [parameter._version for parameter in own]
+        native.step(optimizer, max_norm)
+        if max_norm < math.inf:
+            nn.utils.clip_grad_norm_(wide, max_norm)
+        reference.step()
+        assert all(p._version > version for p, version in zip(own, versions, strict=True))
+    assert heard == ["before", "after"] * 20
+    for parameter, exact in zip(own, wide, strict=True):
+        assert_close(parameter.detach(), exact.detach())
+        state = optimizer.state[parameter]
+        assert state["step"] == 20
+        for name in ("exp_avg", "exp_avg_sq"):
+            assert_close(state[name], reference.state[exact][name])
+
+
+@pytest.mark.parametrize("others", [{"weight_decay": 0.1}, {"amsgrad": True}, {"maximize": True}])
+def test_adams_other_othersare_torchs_to_the_bit(others: dict[str, Any]) -> None:
+    own, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([own], **others)
+    reference = torch.optim.Adam([other], **others)
+    for index in range(5):
+        own.grad = torch.arange(3.0) - index
+        other.grad = own.grad.clone()
+        native.step(optimizer)
+        reference.step()
+    torch.testing.assert_close(own, other, rtol=0, atol=0)
+
+
+def test_a_nan_gradient_is_not_clipped_away() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter])
+    for gradient in (torch.ones(2), torch.tensor([1.0, math.nan])):
+        parameter.grad = gradient
+        native.step(optimizer, 0.5)
+    assert parameter.isnan().all()
 
 
 ALPHAGRAD = ["optimizer=alphagrad", "optimizer.alpha=10"]

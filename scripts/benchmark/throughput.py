@@ -3,7 +3,8 @@
 python -m scripts.benchmark.throughput protocol=ppo_cleanrl [optimizer=alphagrad] [seed=1]
 
 Both train in turn in one process, a chunk of steps each, so that whatever else the machine does
-meets both; what is timed is the process's own CPU time. Ours has the callbacks that watch a
+meets both; what is timed is the process's own CPU time. In turn with them, the bare environment is
+stepped, which is the limit. Ours has the callbacks that watch a
 training, but neither evaluations nor checkpoints. All chunks go to
 results/benchmark/throughput.csv, in place of earlier ones of the same protocol and optimizer.
 """
@@ -79,6 +80,17 @@ def stock_algorithm(config: TrainConfig) -> BaseAlgorithm:
     return algorithm(env=environment, seed=config.seed, device="cpu", **settings)
 
 
+def step(environment: gym.Env[Any, Any], steps: int) -> None:
+    """Step an environment without wrappers, with one action for each episode."""
+    is_over = True
+    for _ in range(steps):
+        if is_over:
+            environment.reset()
+            action = environment.action_space.sample()
+        _, _, terminated, truncated, _ = environment.step(action)
+        is_over = terminated or truncated
+
+
 def sb3_class(config: TrainConfig) -> type[BaseAlgorithm]:
     """Return the class of SB3 on which the protocol's algorithm is built."""
     bases = get_class(config.algorithm["_target_"]).__mro__
@@ -89,11 +101,13 @@ def measure(config: TrainConfig) -> pd.DataFrame:
     """Return steps per second of CPU time, in a row for each chunk."""
     training = Training(config)
     stock = stock_algorithm(config)
+    bare = gym.make(config.environment.id, **config.environment.kwargs)
     learn: dict[str, Callable[[int], Any]] = {
         "stock": partial(stock.learn, reset_num_timesteps=False),
         "ours": partial(
             training.model.learn, callback=[*training.observers], reset_num_timesteps=False
         ),
+        "environment": partial(step, bare),  # the limit of what stays in Python
     }
     steps = CHUNK_STEPS[sb3_class(config)]
     rows = []
@@ -122,7 +136,8 @@ def main() -> None:
     ratio = (rows["ours"] / rows["stock"]).describe()
     print(
         f"{config.protocol} with {config.optimizer['name']}: stock {rows['stock'].median():,.0f}, "
-        f"ours {rows['ours'].median():,.0f} steps/s; ratio {ratio['50%']:.2f} "
+        f"ours {rows['ours'].median():,.0f}, the environment alone "
+        f"{rows['environment'].median():,.0f} steps/s; ratio {ratio['50%']:.2f} "
         f"(quartiles {ratio['25%']:.2f} to {ratio['75%']:.2f})"
     )
     key = {
