@@ -18,10 +18,13 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples, RolloutBu
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
+from torch.optim import Optimizer
 
 from experiments.agents import cleanrl, native
 from experiments.agents.mlp import Mlp
 from experiments.agents.networks import ActorCritic, GaussianMlp
+
+UNSUPPORTED = "the policy is not SB3's own MlpPolicy with ReLU or tanh, from vectors (PPO: to them)"
 
 
 class DQN(cleanrl.DQN):
@@ -38,6 +41,8 @@ class DQN(cleanrl.DQN):
         self.networks = None
         if type(self.policy) is DQNPolicy and Mlp.supports(self.policy):
             self.networks = native.Mlp(self.q_net.q_net), native.Mlp(self.q_net_target.q_net)
+        else:
+            native.say(UNSUPPORTED)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "networks"]
@@ -70,7 +75,8 @@ class DQN(cleanrl.DQN):
 
     def step(self) -> None:
         """Take the optimizer's step, with clipped gradients."""
-        native.step(self.policy.optimizer, self.max_grad_norm)
+        if not native.step(self.policy.optimizer, self.max_grad_norm):
+            super().step()
 
     def differentiate(self, batch: ReplayBufferSamples) -> float:
         """Set the parameters' gradients of the loss of a batch, and return the loss."""
@@ -91,6 +97,8 @@ class TD3(cleanrl.TD3):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.networks = ActorCritic(self.policy) if ActorCritic.supports(self.policy) else None
+        if self.networks is None:
+            native.say(UNSUPPORTED)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "networks"]
@@ -123,15 +131,20 @@ class TD3(cleanrl.TD3):
             self._n_updates += 1
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             critic_losses.append(self._differentiate_critics(batch, self.networks))
-            native.step(self.critic.optimizer)
+            self.step(self.critic.optimizer)
             if self._n_updates % self.policy_delay == 0:
                 actor_losses.append(self.networks.differentiate_actor(batch.observations.float()))
-                native.step(self.actor.optimizer)
+                self.step(self.actor.optimizer)
                 self.networks.move_targets(self.tau)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if actor_losses:
             self.logger.record("train/actor_loss", np.mean(actor_losses))
         self.logger.record("train/critic_loss", np.mean(critic_losses))
+
+    def step(self, optimizer: Optimizer) -> None:
+        """Take the step of the actor's or the critics' optimizer."""
+        if not native.step(optimizer):
+            optimizer.step()
 
     @torch.no_grad()
     def _differentiate_critics(self, batch: ReplayBufferSamples, networks: ActorCritic) -> float:
@@ -178,6 +191,8 @@ class PPO(cleanrl.PPO):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.networks = GaussianMlp(self.policy) if GaussianMlp.supports(self.policy) else None
+        if self.networks is None:
+            native.say(UNSUPPORTED)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "networks"]
@@ -245,7 +260,8 @@ class PPO(cleanrl.PPO):
 
     def step(self) -> None:
         """Take the optimizer's step, with clipped gradients."""
-        native.step(self.policy.optimizer, self.max_grad_norm)
+        if not native.step(self.policy.optimizer, self.max_grad_norm):
+            super().step()
 
     def minibatches(self) -> Iterable[RolloutBufferSamples]:
         """Return SB3's minibatches, gathered at once and then cut."""
@@ -271,17 +287,19 @@ class PPO(cleanrl.PPO):
     ) -> dict[str, Tensor]:
         clip, clip_vf = self.clip_ranges()
         observations = batch.observations.to(networks.log_std)
-        by_means, by_values, networks.log_std.grad, statistics = native.ppo_gradients(
+        by_means, by_values, statistics = native.ppo_gradients(
             batch,
             networks.actor.forward(observations),
             networks.critic.forward(observations),
             networks.log_std,
+            networks.log_std_gradient,
             normalize=self.normalize_advantage,
             clip=clip,
             clip_value=math.inf if clip_vf is None else clip_vf,
             vf_coef=self.vf_coef,
             ent_coef=self.ent_coef,
         )
+        networks.log_std.grad = networks.log_std_gradient
         networks.actor.backward(by_means)
         networks.critic.backward(by_values)
         return dict(zip(STATISTICS, statistics.unbind(), strict=True))

@@ -39,16 +39,6 @@ struct Matrix {
 void multiply(int m, int n, int k, Matrix left, Matrix right, float* result) {
   const float one = 1, zero = 0;
   const auto order = [](const Matrix& matrix) { return matrix.transposed ? "T" : "N"; };
-  const auto other_order = [](const Matrix& matrix) { return matrix.transposed ? "N" : "T"; };
-  if (n > 1 && 4 * n <= m) {  // MKL is up to four times slower where the result has short rows
-    std::vector<float> transpose(static_cast<size_t>(m) * n);
-    sgemm(other_order(left), other_order(right), &m, &n, &k, &one, left.data, &left.columns,
-          right.data, &right.columns, &zero, transpose.data(), &m);
-    for (int row = 0; row < m; ++row)
-      for (int column = 0; column < n; ++column)
-        result[row * n + column] = transpose[column * m + row];
-    return;
-  }
   // For BLAS, which goes by columns, all matrices are their transposes.
   sgemm(order(right), order(left), &n, &m, &k, &one, right.data, &right.columns, left.data,
         &left.columns, &zero, result, &n);
@@ -67,11 +57,10 @@ FOR_EVERY_CPU void activate(const Layer& layer, int64_t rows) {
 }
 
 // From the derivatives by a layer's values after the activation to those by the values before it,
-// and to their sums, the bias's gradient.
-FOR_EVERY_CPU void differentiate_activation(const Layer& layer, int64_t rows,
-                                            const float* gradient) {
-  float* __restrict sums = layer.bias_gradient;
-  std::fill_n(sums, layer.outputs, 0.0f);
+// and to their sums, the bias's gradient, unless `sums` is null.
+FOR_EVERY_CPU void differentiate_activation(const Layer& layer, int64_t rows, const float* gradient,
+                                            float* __restrict sums) {
+  if (sums != nullptr) std::fill_n(sums, layer.outputs, 0.0f);
   for (int64_t row = 0; row < rows; ++row) {
     const float* by_values = gradient + row * layer.outputs;  // may be where derivatives go
     const float* __restrict values = layer.values + row * layer.outputs;
@@ -81,7 +70,7 @@ FOR_EVERY_CPU void differentiate_activation(const Layer& layer, int64_t rows,
       if (layer.activation == RELU) derivative = values[i] <= 0 ? 0 : derivative;
       if (layer.activation == TANH) derivative *= 1 - values[i] * values[i];
       derivatives[i] = derivative;
-      sums[i] += derivative;
+      if (sums != nullptr) sums[i] += derivative;
     }
   }
 }
@@ -100,14 +89,13 @@ extern "C" void forward(const Layer* layers, int64_t count, int64_t rows, const 
 }
 
 // `gradient` holds the loss's derivatives by the last outputs. Those by the inputs are written
-// unless `of_inputs` is null, those by the weights if `of_parameters`; those by the biases always.
+// unless `of_inputs` is null, those by the parameters if `of_parameters`.
 extern "C" void backward(const Layer* layers, int64_t count, int64_t rows, const float* inputs,
                          const float* gradient, bool of_parameters, float* of_inputs) {
   for (int64_t index = count - 1; index >= 0; --index) {
     const Layer& layer = layers[index];
     const int in = layer.inputs, out = layer.outputs;
-    differentiate_activation(layer, rows, gradient);
-    const Matrix derivatives{layer.derivatives, out, false};
+    differentiate_activation(layer, rows, gradient, of_parameters ? layer.bias_gradient : nullptr);
     if (of_parameters) {
       const float* layer_inputs = index > 0 ? layers[index - 1].values : inputs;
       multiply(out, in, rows, {layer.derivatives, out, true}, {layer_inputs, in, false},
@@ -115,7 +103,7 @@ extern "C" void backward(const Layer* layers, int64_t count, int64_t rows, const
     }
     float* by_inputs = index > 0 ? layers[index - 1].derivatives : of_inputs;
     if (by_inputs != nullptr)
-      multiply(rows, in, out, derivatives, {layer.weight, in, false}, by_inputs);
+      multiply(rows, in, out, {layer.derivatives, out, false}, {layer.weight, in, false}, by_inputs);
     gradient = by_inputs;
   }
 }

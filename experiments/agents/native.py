@@ -9,20 +9,23 @@ from collections.abc import Iterable
 from ctypes import CDLL, Structure, byref, c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
-from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from alphagrad.kernel import check_that_it_is_whole
 from experiments.agents import mlp
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+SOURCES = (
+    Path(__file__).with_suffix(".cpp"),
+    Path(__file__).parents[2] / "alphagrad" / "vectors.h",
+)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of torch.optim.Adam's state
 ACTIVATIONS: dict[type[nn.Module] | None, int] = {None: 0, nn.ReLU: 1, nn.Tanh: 2}
 
@@ -70,12 +73,13 @@ def say(reason: str) -> None:
 def load(built: Path) -> CDLL | None:
     """Return a compiled ``native.cpp``; where there is none that can be used, say so."""
     try:
-        if built.stat().st_mtime < SOURCE.stat().st_mtime:
-            raise OSError(f"{built} is older than {SOURCE.name}: make setup")
+        if built.stat().st_mtime < max(source.stat().st_mtime for source in SOURCES):
+            raise OSError("it is older than its sources: make setup")
+        check_that_it_is_whole(built)
         native = CDLL(str(built))
         native.use_sgemm(CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_)
     except (OSError, AttributeError) as error:
-        say(str(error))
+        say(f"{built} cannot be used: {error}")
         return None
     array: list[Any] = [c_void_p, c_int64]
     native.forward.argtypes = [*array, c_int64, c_void_p]
@@ -89,9 +93,18 @@ def load(built: Path) -> CDLL | None:
 
 
 @cache
-def library() -> CDLL | None:
+def compiled() -> CDLL | None:
     """Return the compiled ``native.cpp``, or None."""
-    return load(SOURCE.with_name("_native.so"))
+    return load(SOURCES[0].with_name("_native.so"))
+
+
+def library() -> CDLL | None:
+    """Return the compiled ``native.cpp``, or None where torch is to compute."""
+    precision = torch.get_float32_matmul_precision()
+    if precision != "highest":
+        say(f"products are of {precision} precision")
+        return None
+    return compiled()
 
 
 def supports(*tensors: Tensor) -> bool:
@@ -171,6 +184,7 @@ class Mlp(mlp.Mlp):
             if not supports(*self.parameters):
                 return False
             self.addresses = addresses
+            self.memory = [p.detach() for p in self.parameters]  # nothing else comes to lie there
             self.capacity = max(self.capacity, rows)
             self._allocate()
         return supports(inputs)
@@ -197,13 +211,14 @@ def ppo_gradients(
     means: Tensor,
     values: Tensor,
     log_std: Tensor,
+    by_log_std: Tensor,
     *,
     normalize: bool,
     clip: float,
     clip_value: float,
     vf_coef: float,
     ent_coef: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Differentiate PPO's loss on n steps, which `supports` must accept.
 
     Args:
@@ -211,6 +226,7 @@ def ppo_gradients(
         means: the actions' means (n, dimensions).
         values: (n, 1).
         log_std: of the actions, (dimensions,).
+        by_log_std: the loss's derivatives by it, which are written here.
         normalize: whether to normalise advantages.
         clip: the policy's clip range.
         clip_value: the value's; infinity for none.
@@ -218,47 +234,58 @@ def ppo_gradients(
         ent_coef: coefficient of the entropy.
 
     Returns:
-        The loss's derivatives by means, values and log_std; and, in one tensor, its policy, value
-        and entropy part, the approximate KL divergence and the share of clipped steps.
+        The loss's derivatives by means and values; and, in one tensor, its policy, value and
+        entropy part, the approximate KL divergence and the share of clipped steps.
     """
     native = library()
     assert native is not None
-    given = (means, values, log_std, *batch[1:])
-    found = *map(torch.empty_like, given[:3]), torch.empty(5)
-    minibatch = Minibatch(*means.shape, *map(Tensor.data_ptr, given + found))
+    by_means, by_values = torch.empty_like(means), torch.empty_like(values)
+    statistics = torch.empty(5)
+    tensors = (means, values, log_std, *batch[1:], by_means, by_values, by_log_std, statistics)
+    minibatch = Minibatch(*means.shape, *map(Tensor.data_ptr, tensors))
     native.ppo_gradients(byref(minibatch), normalize, clip, clip_value, vf_coef, ent_coef)
-    return found  # type: ignore[return-value]
+    return by_means, by_values, statistics
 
 
-def step(optimizer: Optimizer, max_norm: float = math.inf) -> None:
-    """Clip the gradients to a norm, > 0, and take the optimizer's step.
+def step(optimizer: Optimizer, max_norm: float = math.inf) -> bool:
+    """Clip the gradients to a norm, > 0, and take Adam's step as torch does.
 
-    Adam's is the library's, on torch's own state and with the optimizer's hooks, where all tensors
-    are such as `supports` accepts; the first one is torch's, which makes the state.
+    It works on torch's own state, and runs the optimizer's hooks.
+
+    Returns:
+        Whether it did so: not for other optimizers, and other tensors than `supports` accepts.
+        Adam's first step is not taken either: torch's makes the state.
     """
-    tensors = _moments(optimizer)
-    if tensors is None:
-        if max_norm < math.inf:  # with which an infinite norm would give NaN
-            clip_grad_norm_(
-                [p for group in optimizer.param_groups for p in group["params"]], max_norm
-            )
-        optimizer.step()
-        return
-    native = library()
-    assert native is not None
+    native, moments = library(), _moments(optimizer)
+    if native is None or moments is None:
+        return False
     [group] = optimizer.param_groups
     if max_norm < math.inf:
-        native.clip_gradients(tensors, len(tensors), max_norm)
-    for before in [*optimizer._optimizer_step_pre_hooks.values()]:
+        native.clip_gradients(moments, len(moments), max_norm)
+    hooks = [*optimizer._optimizer_step_pre_hooks.values()]
+    for before in hooks:
         before(optimizer, (), {})
-    native.adam_step(tensors, len(tensors), group["lr"], *group["betas"], group["eps"])
-    increment_version(group["params"])
+    if hooks:  # which may have put other tensors in place
+        moments = _moments(optimizer)
+    if moments is None:
+        torch.optim.Adam.step.__wrapped__(optimizer)  # type: ignore[attr-defined]  # no hooks
+    else:
+        native.adam_step(moments, len(moments), group["lr"], *group["betas"], group["eps"])
+        increment_version(group["params"])
     for after in [*optimizer._optimizer_step_post_hooks.values()]:
         after(optimizer, (), {})
+    return True
 
 
-# By optimizer, the addresses of its tensors at the last step, and what they were made into.
-_known: WeakKeyDictionary[Optimizer, tuple[list[int], Any]] = WeakKeyDictionary()
+class Known(NamedTuple):
+    """An optimizer's tensors at its last step."""
+
+    addresses: list[int]
+    memory: list[Tensor]  # kept, so that nothing else comes to lie there
+    moments: Any
+
+
+_known: WeakKeyDictionary[Optimizer, Known] = WeakKeyDictionary()
 
 
 def _moments(optimizer: Optimizer) -> Any:
@@ -266,8 +293,8 @@ def _moments(optimizer: Optimizer) -> Any:
     if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) > 1:
         return None
     [group] = optimizer.param_groups
-    refused = [group[name] for name in ("weight_decay", "amsgrad", "maximize", "differentiable")]
-    if any(refused) or isinstance(group["lr"], Tensor):
+    others = [group[name] for name in ("weight_decay", "amsgrad", "maximize", "differentiable")]
+    if any(others) or any(isinstance(number, Tensor) for number in (group["lr"], *group["betas"])):
         return None
     if "step" in vars(optimizer) or _global_optimizer_pre_hooks or _global_optimizer_post_hooks:
         return None  # someone has to hear of each step
@@ -278,13 +305,14 @@ def _moments(optimizer: Optimizer) -> Any:
             return None
         tensors += (parameter, parameter.grad, *map(state.__getitem__, MOMENTS))
     addresses = [*map(Tensor.data_ptr, tensors)]
-    known, moments = _known.get(optimizer, ([], None))
-    if addresses != known:
-        if not supports(*tensors):
+    known = _known.get(optimizer)
+    if known is None or addresses != known.addresses:
+        sizes = [*map(Tensor.numel, tensors)]
+        expected = [size for p in group["params"] for size in (*[p.numel()] * 4, 1)]
+        if sizes != expected or not supports(*tensors):
             return None
         moments = (Moments * len(group["params"]))()
-        for index, parameter in enumerate(group["params"]):
-            own = addresses[5 * index : 5 * index + 5]
-            moments[index] = Moments(parameter.numel(), *own)
-        _known[optimizer] = addresses, moments
-    return moments
+        for index in range(len(moments)):
+            moments[index] = Moments(sizes[5 * index], *addresses[5 * index : 5 * index + 5])
+        known = _known[optimizer] = Known(addresses, [t.detach() for t in tensors], moments)
+    return known.moments

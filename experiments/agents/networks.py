@@ -71,6 +71,7 @@ class GaussianMlp:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.log_std = policy.log_std
+        self.log_std_gradient = torch.empty_like(policy.log_std)
         self.actor = native.Mlp([*policy.mlp_extractor.policy_net, policy.action_net])
         self.critic = native.Mlp([*policy.mlp_extractor.value_net, policy.value_net])
 
