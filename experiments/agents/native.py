@@ -66,8 +66,8 @@ class Moments(Structure):
 
 @cache
 def say(reason: str) -> None:
-    """Say once why something goes through torch."""
-    print(f"networks go through torch: {reason}", file=sys.stderr, flush=True)
+    """Say once for what torch is taken."""
+    print(f"torch in place of native.cpp: {reason}", file=sys.stderr, flush=True)
 
 
 def load(built: Path) -> CDLL | None:
@@ -134,6 +134,11 @@ class Mlp(mlp.Mlp):
         self.addresses: list[int] = []
         self.capacity = 0  # rows
         self.is_native = False  # the last pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out addresses: a copy has its own."""
+        left_out = {"native": None, "addresses": [], "memory": [], "is_native": False}
+        return vars(self) | left_out
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, out) for inputs (n, in)."""
@@ -258,6 +263,8 @@ def step(optimizer: Optimizer, max_norm: float = math.inf) -> bool:
     """
     native, moments = library(), _moments(optimizer)
     if native is None or moments is None:
+        if type(optimizer) is not torch.optim.Adam and type(optimizer).__module__[:5] == "torch":
+            say(f"steps of {type(optimizer).__name__}")
         return False
     [group] = optimizer.param_groups
     if max_norm < math.inf:
