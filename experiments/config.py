@@ -4,7 +4,7 @@ import difflib
 import importlib
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import torch
@@ -198,6 +198,8 @@ class TrainConfig:
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        matmul_precision: of fp32 products, ``highest``, ``high`` or ``medium``; see
+            ``torch.set_float32_matmul_precision``.
         keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
@@ -214,6 +216,7 @@ class TrainConfig:
     total_steps: Count = 1_000_000
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     keep_model: bool = False
     runs: str = "runs"
 
@@ -224,8 +227,11 @@ class TrainConfig:
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
-        if not self.environment.reset_transitions:  # younger than the first records, which lack it
+        # Settings younger than the first records, which lack them.
+        if not self.environment.reset_transitions:
             del configuration["environment"]["reset_transitions"]
+        if self.matmul_precision == "highest":
+            del configuration["matmul_precision"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 
