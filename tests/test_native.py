@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -256,9 +257,10 @@ def train(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable
     """Trains what Hydra overrides describe on a path, by a function that takes the model."""
 
     def train_model(path: str, function: Callable[[Any], None], *overrides: str) -> Any:
-        with monkeypatch.context() as patch:
-            if path != "native":
-                patch.setattr(native, "library", lambda: None)
+        with (
+            monkeypatch.context() as patch,
+            nullcontext() if path == "native" else native.left_out(),
+        ):
             if path == "float64":
                 patch.setattr(native, "Mlp", WideMlp)
             model = make(*overrides)

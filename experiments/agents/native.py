@@ -5,7 +5,9 @@ It is called with addresses, and takes fp32 tensors on the CPU only.
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from ctypes import CDLL, Structure, byref, c_bool, c_double, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -98,8 +100,23 @@ def compiled() -> CDLL | None:
     return load(SOURCES[0].with_name("_native.so"))
 
 
+_left_out = ContextVar("left_out", default=False)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Let torch compute, for a comparison."""
+    token = _left_out.set(True)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
 def library() -> CDLL | None:
     """Return the compiled ``native.cpp``, or None where torch is to compute."""
+    if _left_out.get():
+        return None
     precision = torch.get_float32_matmul_precision()
     if precision != "highest":
         say(f"products are of {precision} precision")
@@ -137,8 +154,8 @@ class Mlp(mlp.Mlp):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out addresses: a copy has its own."""
-        left_out = {"native": None, "addresses": [], "memory": [], "is_native": False}
-        return vars(self) | left_out
+        own: dict[str, Any] = {"native": None, "addresses": [], "memory": [], "is_native": False}
+        return vars(self) | own
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, out) for inputs (n, in)."""
