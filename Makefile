@@ -5,22 +5,23 @@ FRESH ?= 0
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+NATIVE := experiments/agents/_native.so
 VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
 	plots figure report claims check-results check-records benchmark benchmark-optimizer benchmark-throughput \
-	benchmark-tracking \
+	benchmark-equivalence benchmark-tracking sbx \
 	dashboard wandb-sync tensorboard video clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
 	while IFS=$$'\t' read -r target text; do printf '  \033[1m%-20s\033[0m %s\n' "$$target" "$$text"; done
 
-setup: $(VENV)/installed ## Make .venv with everything pinned (done by the other targets when needed)
+setup: $(VENV)/installed $(NATIVE) ## Make .venv with everything pinned (done by the other targets when needed)
 
-$(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
+$(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp alphagrad/vectors.h
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +30,11 @@ $(VENV)/installed: pyproject.toml constraints.txt alphagrad/kernel.cpp
 	@$(RUN) -c 'from alphagrad import kernel; kernel.is_built() or print("AlphaGrad goes without its kernel.", \
 	"Why: $(RUN) -m pip install -v --force-reinstall --no-deps -e .")'
 	@touch $@
+
+# Without it, networks go through torch.
+$(NATIVE): experiments/agents/native.cpp alphagrad/vectors.h
+	@$(CXX) -std=c++17 -O3 -fno-math-errno -fno-trapping-math -shared -fPIC -o $@.new $< && mv $@.new $@ || \
+	echo "$@ was not built, so that updates take longer: is there a C++ compiler?"
 
 test: setup ## Run all tests
 	$(RUN) -m pytest -n auto --dist worksteal
@@ -90,18 +96,28 @@ video: setup ## Adam beside AlphaGrad on HalfCheetah: train a run of each, then 
 	$(RUN) -m experiments.views.video runs/video/ppo-* --output results/video/halfcheetah.gif \
 	--size 240 --first 100 --last 180
 
-benchmark: benchmark-optimizer benchmark-throughput benchmark-tracking ## Run all benchmarks of speed; hours on two cores
+benchmark: benchmark-optimizer benchmark-throughput benchmark-equivalence benchmark-tracking ## Run all benchmarks of speed; hours on two cores
 
 benchmark-optimizer: setup ## Time the optimizer's step against torch's optimizers
 	$(RUN) -m scripts.benchmark.optimizer
 
-benchmark-throughput: setup ## Training speed against stock SB3, equivalence, cost of a study
-	for protocol in dqn_cleanrl td3_cleanrl ppo_cleanrl; do \
-		$(RUN) -m scripts.benchmark.throughput protocol=$$protocol || exit; \
-		$(RUN) -m scripts.benchmark.equivalence $$protocol || exit; \
+benchmark-throughput: setup ## Training speed against stock SB3, and SBX after `make sbx`; cost of a study
+	$(RUN) -m scripts.benchmark.throughput protocol=dqn_cleanrl
+	$(RUN) -m scripts.benchmark.throughput protocol=td3_cleanrl algorithm.learning_starts=1000
+	for environment in HalfCheetah Walker2d Hopper; do \
+		$(RUN) -m scripts.benchmark.throughput protocol=ppo_cleanrl environment.id=$$environment-v4 || exit; \
 	done
 	$(RUN) -m scripts.benchmark.figure
 	$(RUN) -m scripts.benchmark.scaling
+
+sbx: ## Install SBX, Stable-Baselines3 in JAX, into .venv-sbx, for the benchmark of throughput
+	$(PYTHON) -m venv .venv-sbx
+	.venv-sbx/bin/python -m pip install --quiet --disable-pip-version-check sbx-rl==0.28.0 'gymnasium[mujoco]'
+
+benchmark-equivalence: setup ## Whether runs by native.cpp, torch and SB3 learn the same; hours
+	for protocol in dqn_cleanrl ppo_cleanrl td3_cleanrl; do \
+		$(RUN) -m scripts.benchmark.equivalence $$protocol || exit; \
+	done
 
 benchmark-tracking: setup ## Measure what wandb and TensorBoard cost a run of PPO (ten minutes)
 	$(RUN) -m scripts.benchmark.tracking
@@ -116,5 +132,5 @@ claims: setup ## A verdict for each claim, from the records: results/CLAIMS.md
 	$(RUN) -m scripts.claims
 
 clean: ## Remove .venv, caches and quick results; runs/ and results/ stay
-	rm -rf $(VENV) build *.egg-info alphagrad/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis results/quick
+	rm -rf $(VENV) .venv-sbx build *.egg-info alphagrad/*.so $(NATIVE) .mypy_cache .pytest_cache .ruff_cache .hypothesis results/quick
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

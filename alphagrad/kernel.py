@@ -25,7 +25,7 @@ def load(path: Path) -> CDLL | None:
     if not path.exists():
         return None
     try:
-        _check_that_it_is_whole(path)
+        check_that_it_is_whole(path)
         library = CDLL(str(path))
         step = library.alphagrad_step_2  # the number changes with the arguments
     except (OSError, AttributeError) as error:
@@ -37,7 +37,7 @@ def load(path: Path) -> CDLL | None:
     return library
 
 
-def _check_that_it_is_whole(path: Path) -> None:
+def check_that_it_is_whole(path: Path) -> None:
     """Raise an OSError for a truncated file on Linux, where loading it may end the process."""
     with path.open("rb") as file:
         header = file.read(64)

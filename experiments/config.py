@@ -4,7 +4,7 @@ import difflib
 import importlib
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import torch
@@ -209,6 +209,8 @@ class TrainConfig:
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        matmul_precision: of fp32 products, ``highest``, ``high`` or ``medium``; see
+            ``torch.set_float32_matmul_precision``.
         keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
@@ -225,6 +227,7 @@ class TrainConfig:
     total_steps: Count = 1_000_000
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     keep_model: bool = False
     runs: str = "runs"
 
@@ -239,6 +242,8 @@ class TrainConfig:
             config = getattr(self, group)
             if getattr(config, setting) == getattr(type(config), setting):
                 del configuration[group][setting]
+        if self.matmul_precision == type(self).matmul_precision:
+            del configuration["matmul_precision"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 

@@ -57,6 +57,7 @@ class Training:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+        torch.set_float32_matmul_precision(config.matmul_precision)
         gamma = config.algorithm.get("gamma", 0.99)
         setting = f"environment.id = {config.environment.id!r}"
         try:

@@ -1,5 +1,6 @@
 """The fast layer against the classes below it, which go through SB3's modules and autograd."""
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.envs import FakeImageEnv
 from torch import Tensor
 
 from alphagrad.sb3 import optimizers
+from experiments.agents import fast, native
 
 DQN = ["protocol=dqn_cleanrl", "algorithm.learning_starts=500"]
 TD3 = ["protocol=td3_cleanrl", "algorithm.learning_starts=300"]
@@ -73,28 +76,8 @@ def pair(make: Callable[..., Any], case: str) -> tuple[Any, Any]:
     return make(*overrides), make(*overrides, *slow)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_first_updates_are_the_same(make: Callable[..., Any], case: str) -> None:
-    fast, slow = pair(make, case)
-    assert fast.networks is not None
-    for model in (fast, slow):
-        model.set_random_seed(model.seed)
-        model.learn(CASES[case][2])
+def assert_same_training(fast: Any, slow: Any) -> None:
     assert fast._n_updates == slow._n_updates >= 15
-    if case.startswith("ppo"):
-        for name in ("observations", "actions", "episode_starts"):
-            expected = getattr(slow.rollout_buffer, name)
-            np.testing.assert_array_equal(getattr(fast.rollout_buffer, name), expected)
-        for name in ("rewards", "values", "log_probs", "advantages", "returns"):
-            expected = getattr(slow.rollout_buffer, name)
-            np.testing.assert_allclose(getattr(fast.rollout_buffer, name), expected, 1e-5, 1e-5)
-    else:
-        assert fast.replay_buffer.pos == slow.replay_buffer.pos
-        for name in ("observations", "next_observations", "actions", "rewards", "dones"):
-            value, expected = (
-                getattr(m.replay_buffer, name)[: m.replay_buffer.pos] for m in (fast, slow)
-            )
-            np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
     logged = [
         {name: value for name, value in model.logger.name_to_value.items() if "train/" in name}
         for model in (fast, slow)
@@ -106,6 +89,48 @@ def test_the_first_updates_are_the_same(make: Callable[..., Any], case: str) -> 
         rtol=0,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("case", OFF_POLICY)
+def test_the_first_updates_are_the_same(make: Callable[..., Any], case: str) -> None:
+    fast, slow = pair(make, case)
+    assert fast.networks is not None
+    for model in (fast, slow):
+        model.set_random_seed(model.seed)
+        model.learn(CASES[case][2])
+    assert fast.replay_buffer.pos == slow.replay_buffer.pos
+    for name in ("observations", "next_observations", "actions", "rewards", "dones"):
+        value, expected = (
+            getattr(m.replay_buffer, name)[: m.replay_buffer.pos] for m in (fast, slow)
+        )
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+    assert_same_training(fast, slow)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in OFF_POLICY])
+def test_updates_on_a_rollout_are_the_same(make: Callable[..., Any], case: str) -> None:
+    """MuJoCo makes much of the actions' rounding, so that both learn from the fast one's steps."""
+    fast, slow = pair(make, case)
+    assert fast.networks is not None
+    for model in (fast, slow):
+        model.set_random_seed(model.seed)
+        _, callback = model._setup_learn(CASES[case][2])
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    steps = slice(None) if case == "ppo-pendulum" else slice(0, 3)
+    for name in ("observations", "actions", "episode_starts", "rewards", "values", "log_probs"):
+        value, expected = (getattr(m.rollout_buffer, name)[steps] for m in (fast, slow))
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+    buffer = slow.rollout_buffer = fast.rollout_buffer
+    tensors = [
+        torch.from_numpy(array).flatten(0, 1) for array in (buffer.observations, buffer.actions)
+    ]
+    values, log_probability, _ = slow.policy.evaluate_actions(tensors[0].float(), tensors[1])
+    np.testing.assert_allclose(buffer.values.flatten(), values.detach().flatten(), 1e-5, 1e-5)
+    np.testing.assert_allclose(buffer.log_probs.flatten(), log_probability.detach(), 1e-5, 1e-5)
+    for model in (fast, slow):
+        model.set_random_seed(model.seed)
+        model.train()
+    assert_same_training(fast, slow)
 
 
 @pytest.mark.parametrize("case", OFF_POLICY)
@@ -188,26 +213,71 @@ def test_a_loaded_model_trains_its_own_parameters(
     assert all(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "steps"),
-    [
-        ([*TD3, "optimizer=adam", *ELU], 310),
-        (
-            [
-                *["algorithm=ppo_cleanrl", "environment.id=Pendulum-v1", "optimizer=adam"],
-                *["algorithm.n_steps=64", *ELU],
-            ],
-            64,
-        ),
-    ],
-    ids=["td3", "ppo"],
-)
-def test_other_policies_go_through_sb3(
-    make: Callable[..., Any], overrides: list[str], steps: int
+PENDULUM_PPO = ["algorithm=ppo_cleanrl", "environment.id=Pendulum-v1", "algorithm.n_steps=64"]
+NOT_FAST = {
+    "td3": [*TD3, *ELU],
+    "dqn": [*DQN, *ELU],
+    "ppo": [*PENDULUM_PPO, *ELU],
+    "discrete": ["algorithm=ppo_cleanrl", "environment.id=CartPole-v1", "algorithm.n_steps=64"],
+    "gsde": [*PENDULUM_PPO, "+algorithm.use_sde=true"],
+}
+
+
+@pytest.mark.parametrize("case", NOT_FAST)
+def test_other_policies_go_through_sb3_which_is_said(
+    make: Callable[..., Any], case: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = make(*overrides)
+    native.say.cache_clear()
+    model = make(*NOT_FAST[case], "optimizer=adam")
     assert model.networks is None
     before = [parameter.clone() for parameter in model.policy.parameters()]
-    model.learn(steps)
+    model.learn(510 if case == "dqn" else 310)
     after = list(model.policy.parameters())
+    changed = [not torch.equal(b, a) for b, a in zip(before, after, strict=True)]
+    assert sum(changed) >= len(changed) / 2  # DQN's target does not move yet
+    [line] = capsys.readouterr().err.splitlines()
+    assert "MlpPolicy" in line
+
+
+def test_images_go_through_sb3() -> None:
+    images = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    model = fast.DQN("CnnPolicy", images, buffer_size=100, learning_starts=10)
+    model.learn(20)
+    assert model.networks is None
+
+
+def test_another_optimizers_steps_are_its_own_which_is_said(
+    make: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    native.say.cache_clear()
+    model = make(*DQN, "optimizer=rmsprop")
+    slow = make(*DQN, "optimizer=rmsprop", "algorithm._target_=experiments.agents.cleanrl.DQN")
+    for each in (model, slow):
+        each.set_random_seed(0)
+        each.learn(600)
+    for own, expected in zip(model.policy.parameters(), slow.policy.parameters(), strict=True):
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "RMSprop" in line
+
+
+@pytest.mark.parametrize("case", ["dqn-adam", "td3-adam", "ppo-pendulum"])
+def test_parameters_that_are_set_or_copied_are_used(make: Callable[..., Any], case: str) -> None:
+    _, overrides, steps = CASES[case]
+    model, other = make(*overrides), make(*overrides, "seed=7")
+    model.learn(steps)
+    observation = model.get_env().reset()
+    expected, _ = model.predict(observation, deterministic=True)
+    copied = copy.deepcopy(model.policy), copy.deepcopy(model.networks)
+    other.set_parameters(model.get_parameters())
+    np.testing.assert_array_equal(other.predict(observation, deterministic=True)[0], expected)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.add_(1)
+    np.testing.assert_array_equal(other.predict(observation, deterministic=True)[0], expected)
+    model.policy, model.networks = copied
+    np.testing.assert_array_equal(model.predict(observation, deterministic=True)[0], expected)
+    before = [parameter.clone() for parameter in other.policy.parameters()]
+    other.learn(steps)
+    after = list(other.policy.parameters())
     assert all(not torch.equal(b, a) for b, a in zip(before, after, strict=True))

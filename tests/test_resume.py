@@ -16,17 +16,18 @@ import torch
 from experiments.runs.checkpoints import CheckpointFolder
 
 ROOT = Path(__file__).parents[1]
+ALPHAGRAD = ["optimizer=alphagrad", "optimizer.alpha=10"]
 RUNS = {
-    "dqn_cleanrl": ["total_steps=6000", "algorithm.learning_starts=500"],
-    "td3_cleanrl": ["total_steps=900", "algorithm.learning_starts=300"],
-    "ppo_cleanrl": ["total_steps=12500", "algorithm.n_epochs=1"],
+    "dqn_cleanrl": ["total_steps=6000", "algorithm.learning_starts=500", "optimizer=adam"],
+    "td3_cleanrl": ["total_steps=900", "algorithm.learning_starts=300", *ALPHAGRAD],
+    "ppo_cleanrl": ["total_steps=12500", "algorithm.n_epochs=1", *ALPHAGRAD],
 }
 
 
 def command(folder: Path, protocol: str, *more: str) -> list[str]:
     return [
         *[sys.executable, "-m", "experiments.train", f"protocol={protocol}", f"runs={folder}"],
-        *["optimizer=alphagrad", "optimizer.alpha=10", "seed=1", *RUNS[protocol]],
+        *["seed=1", *RUNS[protocol]],
         *["evaluation.points=3", "evaluation.episodes=1", "checkpoint.keep=true", *more],
     ]
 

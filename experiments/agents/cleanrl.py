@@ -41,12 +41,16 @@ class DQN(sb3.DQN):
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             losses.append(self.differentiate(batch))
-            if self.max_grad_norm < math.inf:  # with which an infinite norm would give NaN
-                clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-            self.policy.optimizer.step()
+            self.step()
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
+
+    def step(self) -> None:
+        """Take the optimizer's step, with clipped gradients."""
+        if self.max_grad_norm < math.inf:  # with which an infinite norm would give NaN
+            clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
 
     def differentiate(self, batch: ReplayBufferSamples) -> float:
         """Set the parameters' gradients of the loss of a batch, and return the loss."""
@@ -121,14 +125,11 @@ class PPO(sb3.PPO):
         """Update on the rollout for ``n_epochs`` epochs; see SB3's ``PPO.train``."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        parameters = list(self.policy.parameters())
         history: list[dict[str, Tensor]] = []
         for _ in range(self.n_epochs):
             for batch in self.minibatches():
                 history.append(self.differentiate(batch))
-                if self.max_grad_norm < math.inf:  # with which an infinite norm would give NaN
-                    clip_grad_norm_(parameters, self.max_grad_norm)
-                self.policy.optimizer.step()
+                self.step()
             self._n_updates += 1
             if self.target_kl is not None and history[-1]["approx_kl"] > self.target_kl:
                 break
@@ -136,6 +137,12 @@ class PPO(sb3.PPO):
         for name in history[0]:
             mean = torch.stack([statistics[name] for statistics in history]).mean()
             self.logger.record(f"train/{name}", mean.item())
+
+    def step(self) -> None:
+        """Take the optimizer's step, with clipped gradients."""
+        if self.max_grad_norm < math.inf:  # with which an infinite norm would give NaN
+            clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
 
     def minibatches(self) -> Iterable[RolloutBufferSamples]:
         """Return the rollout in a new random order, in minibatches."""

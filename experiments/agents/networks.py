@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor
 
+from experiments.agents import native
 from experiments.agents.mlp import Mlp
 
 
@@ -22,9 +23,12 @@ class ActorCritic:
     """
 
     def __init__(self, policy: TD3Policy) -> None:
-        self.actor, self.actor_target = Mlp(policy.actor.mu), Mlp(policy.actor_target.mu)
-        self.critics = [Mlp(network) for network in policy.critic.q_networks]
-        self.critic_targets = [Mlp(network) for network in policy.critic_target.q_networks]
+        self.actor, self.actor_target = (
+            native.Mlp(policy.actor.mu),
+            native.Mlp(policy.actor_target.mu),
+        )
+        self.critics = [native.Mlp(network) for network in policy.critic.q_networks]
+        self.critic_targets = [native.Mlp(network) for network in policy.critic_target.q_networks]
         self.parameters: list[Tensor] = [
             *policy.actor.parameters(),
             *policy.critic.parameters(),
@@ -67,8 +71,9 @@ class GaussianMlp:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.log_std = policy.log_std
-        self.actor = Mlp([*policy.mlp_extractor.policy_net, policy.action_net])
-        self.critic = Mlp([*policy.mlp_extractor.value_net, policy.value_net])
+        self.log_std_gradient = torch.empty_like(policy.log_std)
+        self.actor = native.Mlp([*policy.mlp_extractor.policy_net, policy.action_net])
+        self.critic = native.Mlp([*policy.mlp_extractor.value_net, policy.value_net])
 
     @staticmethod
     def supports(policy: ActorCriticPolicy) -> bool:

@@ -20,13 +20,13 @@ def main() -> None:
     plt.style.use(STYLE)
     chunks = pd.read_csv(FOLDER / "throughput.csv")
     chunks["ratio"] = chunks["ours"] / chunks["stock"]
-    groups = chunks.groupby(["protocol", "optimizer", "cpu"])["ratio"]
+    groups = chunks.groupby(["protocol", "environment", "optimizer", "cpu"])["ratio"]
     figure, axes = plt.subplots(figsize=(7, 0.8 + 0.5 * groups.ngroups), layout="constrained")
     labels = []
-    for row, ((protocol, optimizer, cpu), ratio) in enumerate(groups):
+    for row, ((protocol, environment, optimizer, cpu), ratio) in enumerate(groups):
         axes.plot(ratio, [row] * len(ratio), "o", alpha=0.4, color="C0")
         axes.plot(ratio.median(), row, "|", markersize=18, markeredgewidth=2.5, color="C1")
-        labels.append(f"{protocol}, {optimizer}\n{cpu}")
+        labels.append(f"{protocol}, {environment}, {optimizer}\n{cpu}")
     axes.set_yticks(range(len(labels)), labels)
     axes.axvline(1, color="0.5", linestyle="--", linewidth=1)
     axes.set_xlim(left=0)

@@ -2,17 +2,26 @@
 
 python -m scripts.benchmark.throughput protocol=ppo_cleanrl [optimizer=alphagrad] [seed=1]
 
-Both train in turn in one process, a chunk of steps each, so that whatever else the machine does
-meets both; what is timed is the process's own CPU time. Ours has the callbacks that watch a
-training, but neither evaluations nor checkpoints. All chunks go to
-results/benchmark/throughput.csv, in place of earlier ones of the same protocol and optimizer.
+They train in turn, a chunk of steps each, so that whatever else the machine does meets all; what is
+timed is CPU time. Ours has the callbacks that watch a training, but neither evaluations nor
+checkpoints. In turn with them go:
+
+- SBX, SB3's algorithms in JAX, in a process of its own, if ``make sbx`` has installed it;
+- bare, the environment without wrappers: the limit of what steps it by Python;
+- products, those of matrices in a step of training, at the speed of one of 512 x 512: the limit of
+  what computes in fp32.
+
+All chunks go to results/benchmark/throughput.csv, in place of earlier ones of the same protocol,
+environment, optimizer and CPU; ratios are those of medians.
 """
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
+import json
 import math
+import subprocess
 import sys
 import time
 import warnings
@@ -32,8 +41,10 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from torch.distributions import Distribution
+from torch.utils.flop_counter import FlopCounterMode
 
 from alphagrad.sb3 import policy_kwargs
+from experiments.agents import native
 from experiments.config import TrainConfig, arguments
 from experiments.mistakes import exit_on_mistake
 from experiments.runs.run import REPOSITORY, provenance
@@ -44,6 +55,10 @@ from experiments.validation import validate
 CHUNKS = 15
 CHUNK_STEPS: dict[type[BaseAlgorithm], int] = {PPO: 4096, TD3: 500, DQN: 4000}
 RESULTS = REPOSITORY / "results" / "benchmark" / "throughput.csv"
+SBX = REPOSITORY / ".venv-sbx" / "bin" / "python"
+COMPARED = ("stock", "sbx", "bare", "products")
+Learn = Callable[[int], float]
+"""Trains for a number of steps and returns the seconds of CPU time."""
 
 
 def stock_environment(config: TrainConfig) -> VecEnv:
@@ -79,36 +94,116 @@ def stock_algorithm(config: TrainConfig) -> BaseAlgorithm:
     return algorithm(env=environment, seed=config.seed, device="cpu", **settings)
 
 
+def step(environment: gym.Env[Any, Any], steps: int) -> None:
+    """Step an environment, with one action for each episode."""
+    is_over = True
+    for _ in range(steps):
+        if is_over:
+            environment.reset()
+            action = environment.action_space.sample()
+        _, _, terminated, truncated, _ = environment.step(action)
+        is_over = terminated or truncated
+
+
+def multiply(operations_per_step: float, steps: int) -> None:
+    """Compute so many floating-point operations by the product of 512 x 512 matrices."""
+    matrix = torch.ones(512, 512)
+    result = torch.empty(512, 512)
+    for _ in range(math.ceil(operations_per_step * steps / (2 * 512**3))):
+        torch.mm(matrix, matrix, out=result)
+
+
+def timed(function: Callable[[int], object], steps: int) -> float:
+    """Call a function with a number of steps; return the seconds of CPU time."""
+    begin = time.process_time()
+    function(steps)
+    return time.process_time() - begin
+
+
+class Sbx:
+    """SBX's algorithm with the protocol's hyperparameters, in a process of its own."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        settings = arguments(config.algorithm)
+        del settings["policy"]
+        description = {
+            "algorithm": sb3_class(config).__name__,
+            "environment": config.environment.id,
+            "n_envs": config.environment.n_envs,
+            "normalize": config.environment.normalize,
+            "settings": settings | {"seed": config.seed},
+        }
+        command = [str(SBX), str(REPOSITORY / "scripts" / "benchmark" / "sbx_peer.py")]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.ask(json.dumps(description))
+
+    def ask(self, line: str) -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def learn(self, steps: int) -> float:
+        """Train for a number of steps; return the seconds of CPU time."""
+        self.ask(str(steps))
+        assert self.process.stdout is not None
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
 def sb3_class(config: TrainConfig) -> type[BaseAlgorithm]:
     """Return the class of SB3 on which the protocol's algorithm is built."""
     bases = get_class(config.algorithm["_target_"]).__mro__
     return next(base for base in bases if base.__module__.startswith("stable_baselines3"))
 
 
+def products_per_step(config: TrainConfig, steps: int) -> float:
+    """Return the floating-point operations of matrix products of a training step."""
+    model = Training(config).model
+    model.learn(config.algorithm.get("learning_starts", 0))
+    with native.left_out(), FlopCounterMode(display=False) as counter:
+        model.learn(steps, reset_num_timesteps=False)
+    return float(counter.get_total_flops()) / steps
+
+
 def measure(config: TrainConfig) -> pd.DataFrame:
     """Return steps per second of CPU time, in a row for each chunk."""
+    steps = CHUNK_STEPS[sb3_class(config)]
     training = Training(config)
     stock = stock_algorithm(config)
-    learn: dict[str, Callable[[int], Any]] = {
-        "stock": partial(stock.learn, reset_num_timesteps=False),
-        "ours": partial(
-            training.model.learn, callback=[*training.observers], reset_num_timesteps=False
-        ),
+    bare = gym.make(config.environment.id, **config.environment.kwargs)
+    learn_ours = partial(
+        training.model.learn, callback=[*training.observers], reset_num_timesteps=False
+    )
+    learn: dict[str, Learn] = {
+        "stock": partial(timed, partial(stock.learn, reset_num_timesteps=False)),
+        "ours": partial(timed, learn_ours),
+        "bare": partial(timed, partial(step, bare)),
+        "products": partial(timed, partial(multiply, products_per_step(config, steps))),
     }
-    steps = CHUNK_STEPS[sb3_class(config)]
+    sbx = None
+    if SBX.exists():
+        sbx = Sbx(config)
+        learn["sbx"] = sbx.learn
+    else:
+        print("SBX is left out; `make sbx` installs it", file=sys.stderr)
     rows = []
     for chunk in range(CHUNKS + 1):
         row: dict[str, Any] = {"chunk": chunk}
         for name, learn_chunk in learn.items():
             # What is a matter of the process, each as its user has it.
             Distribution.set_default_validate_args(name == "stock")
-            extra = config.algorithm.get("learning_starts", 0) if chunk == 0 else 0
-            begin = time.process_time()
-            learn_chunk(steps + extra)
-            row[name] = steps / (time.process_time() - begin)
+            warm_up = config.algorithm.get("learning_starts", 0) if chunk == 0 else 0
+            row[name] = steps / learn_chunk(steps + warm_up)
         if chunk > 0:  # the first warms up
             rows.append(row)
             print(f"{chunk:2d}/{CHUNKS}: {row['ours'] / row['stock']:.2f}x", file=sys.stderr)
+    if sbx is not None:
+        sbx.close()
     return pd.DataFrame(rows)
 
 
@@ -119,14 +214,19 @@ def main() -> None:
         config = validate(compose("train", ["optimizer=adam", *fixed, *sys.argv[1:]]))
     warnings.filterwarnings("ignore", message=".*(out of date|settotalmass).*")  # v4 models
     rows = measure(config)
-    ratio = (rows["ours"] / rows["stock"]).describe()
+    medians = rows.median()
     print(
-        f"{config.protocol} with {config.optimizer['name']}: stock {rows['stock'].median():,.0f}, "
-        f"ours {rows['ours'].median():,.0f} steps/s; ratio {ratio['50%']:.2f} "
-        f"(quartiles {ratio['25%']:.2f} to {ratio['75%']:.2f})"
+        f"{config.protocol} on {config.environment.id} with {config.optimizer['name']}: "
+        f"{medians['ours']:,.0f} steps per CPU second, "
+        + ", ".join(
+            f"{medians['ours'] / medians[name]:.2f} x {name}'s {medians[name]:,.0f}"
+            for name in COMPARED
+            if name in rows
+        )
     )
     key = {
         "protocol": config.protocol,
+        "environment": config.environment.id,
         "optimizer": config.optimizer["name"],
         "cpu": provenance()["cpu"]["model"],
     }
