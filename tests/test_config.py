@@ -165,6 +165,7 @@ RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "see
         [*RUN, "runs=elsewhere"],
         [*RUN, "device=cpu"],
         [*RUN, "environment.reset_transitions=false", "evaluation.at_start=false"],
+        [*RUN, "environment.contact_margins=new"],
         [
             *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
             *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3", "total_steps=1000000"],
@@ -186,6 +187,7 @@ def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
         "algorithm.policy_kwargs.net_arch=[32]",
         "environment.id=HalfCheetah-v5",
         "environment.reset_transitions=true",
+        "environment.contact_margins=old",
         "total_steps=999999",
         "evaluation.points=0",
         "evaluation.at_start=true",
