@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from alphagrad import AlphaGrad, compiled
-from alphagrad.optimizer import _single_tensor_alphagrad
+from alphagrad.loops import single_tensor
 
 SETTINGS: dict[str, Any] = {
     **{"lr": 0.1, "alpha": 3.0, "eps": 1e-5, "momentum": 0.9, "dampening": 0.3, "nesterov": False},
@@ -28,8 +28,8 @@ def test_what_cuda_compiles_equals_the_loop() -> None:
     expected_buffers = copy.deepcopy(buffers)
     for step in (0, 2):
         step_grads = [g.float() for g in grads[step] if g is not None]
-        compiled.step(_single_tensor_alphagrad, values, step_grads, buffers, **SETTINGS)
-        _single_tensor_alphagrad(expected, step_grads, expected_buffers, **SETTINGS)
+        compiled.step(values, step_grads, buffers, **SETTINGS)
+        single_tensor(expected, step_grads, expected_buffers, **SETTINGS)
     torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(buffers, expected_buffers, rtol=1e-6, atol=1e-6)
 
@@ -39,11 +39,11 @@ def test_a_schedule_of_the_momentum_compiles_nothing_anew() -> None:
     frames = torch._dynamo.utils.counters["stats"]
     params, grads = ([torch.ones(64)] for _ in range(2))
     buffers: list[Tensor | None] = [torch.ones(64)]
-    compiled.step(_single_tensor_alphagrad, params, grads, buffers, **SETTINGS)
+    compiled.step(params, grads, buffers, **SETTINGS)
     before = frames["unique_graphs"]
     for momentum, lr, alpha in ((0.95, 0.2, 4.0), (0.94, 0.3, 5.0), (0.93, 0.4, 6.0)):
         scheduled = SETTINGS | {"momentum": momentum, "lr": lr, "alpha": alpha}
-        compiled.step(_single_tensor_alphagrad, params, grads, buffers, **scheduled)
+        compiled.step(params, grads, buffers, **scheduled)
     assert frames["unique_graphs"] == before
 
 
@@ -55,10 +55,8 @@ def test_where_torch_cannot_compile_there_is_one_warning(monkeypatch: pytest.Mon
     monkeypatch.setattr(compiled, "_without_compiler", False)
     params, expected = ([torch.ones(3)] for _ in range(2))
     with pytest.warns(UserWarning, match="no compiler"):
-        compiled.step(
-            _single_tensor_alphagrad, params, [torch.ones(3)], [torch.ones(3)], **SETTINGS
-        )
-    _single_tensor_alphagrad(expected, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
+        compiled.step(params, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
+    single_tensor(expected, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
     assert torch.equal(params[0], expected[0])  # taken nonetheless
     assert not compiled.supports([], None)  # nor tried again
 

@@ -133,10 +133,10 @@ def taken_by_the_kernel(params: list[nn.Parameter], monkeypatch: pytest.MonkeyPa
     """How many of the parameters a step of momentum hands to the kernel."""
     count = 0
 
-    def counted(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    def counted(sizes: bytes, astray: Any, tensors: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal count
         count += len(tensors)
-        step(tensors, *args, **kwargs)
+        step(sizes, astray, tensors, *args, **kwargs)
 
     step = kernel.step
     monkeypatch.setattr(kernel, "step", counted)
