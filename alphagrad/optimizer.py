@@ -355,7 +355,11 @@ def _choose(
     implementation: Callable[..., None] = single_tensor
     if fused and compiled.supports(params, buffers):
         implementation = compiled.step
-    elif foreach or (foreach is None and all(_suits_lists(params[index]) for index in rest)):
+    elif foreach or (
+        foreach is None
+        and len(rest) > 2  # one or two take longer by lists
+        and all(_suits_lists(params[index]) for index in rest)
+    ):
         implementation = multi_tensor
     return [*chosen, (implementation, rest)]
 

@@ -1,16 +1,15 @@
-"""The loop that torch.compile makes one kernel of, and steps on a GPU."""
+"""The loop that torch.compile makes one kernel of; tests/gpu has steps on a GPU."""
 
 import copy
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from support.optimizer_cases import make_gradients, make_parameters, reference, take_steps
-from torch import Tensor, nn
+from support.optimizer_cases import make_gradients, make_parameters
+from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from alphagrad import AlphaGrad, compiled
+from alphagrad import compiled
 from alphagrad.loops import single_tensor
 
 SETTINGS: dict[str, Any] = {
@@ -59,17 +58,3 @@ def test_where_torch_cannot_compile_there_is_one_warning(monkeypatch: pytest.Mon
     single_tensor(expected, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
     assert torch.equal(params[0], expected[0])  # taken nonetheless
     assert not compiled.supports([], None)  # nor tried again
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("settings", [{"fused": True}, {"foreach": True}, {"capturable": True}])
-def test_steps_on_a_gpu_equal_the_reference(settings: dict[str, Any]) -> None:
-    params, grads = make_parameters(torch.float32), make_gradients(3)
-    expected = reference(params, grads, lr=0.1, alpha=3.0, momentum=0.9)
-    params = [nn.Parameter(param.detach().cuda()) for param in params]
-    cuda: list[list[Tensor | None]] = [
-        [None if g is None else g.cuda() for g in step] for step in grads
-    ]
-    take_steps(AlphaGrad(params, lr=0.1, alpha=3.0, momentum=0.9, **settings), params, cuda)
-    for param, value in zip(params, expected, strict=True):
-        np.testing.assert_allclose(param.detach().cpu().double(), value, rtol=1e-5, atol=1e-6)
