@@ -1,4 +1,4 @@
-"""The optimizer's step next to torch's optimizers and the author's loop, on one CPU thread.
+"""The optimizer's step next to torch's optimizers and the author's loop, on the CPU.
 
 python -m scripts.benchmark.optimizer
 
