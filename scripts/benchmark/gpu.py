@@ -28,11 +28,11 @@ from torch.optim import SGD, Adam, Optimizer
 from alphagrad import AlphaGrad
 from experiments.runs.run import REPOSITORY, provenance
 from experiments.runs.writing import write_json, write_text
-from scripts.benchmark.optimizer import PARAMETERS, mlp
+from scripts.benchmark.optimizer import ONE_MILLION, PPO, mlp
 
 PARAMETERS_ON_GPU = {
-    "10k": PARAMETERS["PPO's networks"],
-    "1M": mlp(784, 900, 320, 10),
+    "10k": PPO,
+    "1M": ONE_MILLION,
     "100M": mlp(4096, 8192, 8192),
 }
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
