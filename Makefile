@@ -10,7 +10,7 @@ VIDEO = seed=1 keep_model=true runs=runs/video
 STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FRESH)),fresh=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-fast test-faults test-slurm lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
+.PHONY: help setup test test-fast test-faults test-slurm test-gpu lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
 	plots figure report claims check-results check-records benchmark benchmark-optimizer benchmark-throughput \
 	benchmark-equivalence benchmark-tracking sbx \
 	dashboard wandb-sync tensorboard video clean
@@ -50,6 +50,11 @@ test-slurm: setup ## Run studies on a Slurm cluster of two nodes on this machine
 	{ echo "installing Debian's slurm-wlm and munge"; apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurm-wlm munge >/dev/null; }
 	CI=true $(RUN) -m pytest tests/slurm
+
+test-gpu: setup ## On a CUDA GPU: the optimizer's tests, a short study, the step's times (eight minutes)
+	@$(RUN) -c 'import sys, torch; torch.cuda.is_available() or sys.exit("make test-gpu: torch finds no CUDA GPU here")' || exit 2
+	$(RUN) -m pytest tests/gpu
+	$(RUN) -m scripts.benchmark.gpu
 
 lint: setup ## Check style (ruff) and types (mypy, strict)
 	$(VENV)/bin/ruff check

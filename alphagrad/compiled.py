@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alphagrad.loops import single_tensor
+
 __all__ = ["step", "supports"]
 
 _without_compiler = False
@@ -27,7 +29,6 @@ def supports(params: list[Tensor], buffers: list[Tensor | None] | None) -> bool:
 
 
 def step(
-    loop: Callable[..., None],
     params: list[Tensor],
     grads: list[Tensor],
     buffers: list[Tensor | None] | None,
@@ -49,19 +50,21 @@ def step(
         for name, value in (("lr", lr), ("alpha", alpha), ("momentum", momentum))
     }
     try:
-        _compiled(loop, **settings)(params, grads, buffers, eps=eps, **scheduled)
+        _compiled(**settings)(params, grads, buffers, eps=eps, **scheduled)
     except TorchDynamoException as error:
         _without_compiler = True
         reason = str(error).strip().partition("\n")[0]
         message = f"fused=True goes on without torch.compile, which failed: {reason}"
         warnings.warn(message, stacklevel=2)
-        loop(params, grads, buffers, lr=lr, alpha=alpha, momentum=momentum, eps=eps, **settings)
+        single_tensor(
+            params, grads, buffers, lr=lr, alpha=alpha, momentum=momentum, eps=eps, **settings
+        )
 
 
 @cache
-def _compiled(loop: Callable[..., None], **settings: Any) -> Callable[..., None]:
+def _compiled(**settings: Any) -> Callable[..., None]:
     compiled: Callable[..., None] = torch.compile(  # type: ignore[call-overload]
-        partial(loop, **settings),
+        partial(single_tensor, **settings),
         dynamic=False,
         recompile_limit=64,  # sets of shapes
         isolate_recompiles=True,

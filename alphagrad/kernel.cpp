@@ -1,6 +1,6 @@
 // AlphaGrad's step on contiguous fp32 tensors, in two passes over memory: the norms, then the rest.
 //
-// The rule is that of _single_tensor_alphagrad in optimizer.py. Norms are summed in double, where no
+// The rule is that of single_tensor in loops.py. Norms are summed in double, where no
 // square of a float overflows or vanishes, in an order that does not depend on the number of threads.
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace {
 
 constexpr int64_t PIECE = 1 << 16;  // elements, the share of work that a thread takes at a time
-constexpr int64_t ELEMENTS_PER_THREAD = 1 << 19;  // fewer are done before a thread has started
+constexpr int64_t ELEMENTS_PER_THREAD = 1 << 18;  // about what is done while two threads start
 
 struct Piece {
   int64_t tensor, begin, size;
@@ -30,7 +30,7 @@ struct Settings {
 };
 
 // A gradient's factors: argument = gradient * power * factor, where the power of two, exact, brings
-// gradients of extreme norms to where the factor is an ordinary float.
+// gradients of extreme norms to where the factor is an ordinary float. For others it is 1.
 struct Scale {
   float power, factor;
 };
@@ -45,9 +45,9 @@ Scale scale(double norm, double alpha, double eps) {
 }
 
 FOR_EVERY_CPU void update(float* __restrict param, const float* __restrict grad, int64_t size,
-                          Scale scale, Settings settings) {
+                          float factor, Settings settings) {
   for (int64_t i = 0; i < size; ++i) {
-    float direction = bounded(grad[i] * scale.power * scale.factor);
+    float direction = bounded(grad[i] * factor);
     if (settings.coupled_weight_decay != 0) direction += settings.coupled_weight_decay * param[i];
     param[i] = settings.kept * param[i] - settings.lr * direction;
   }
@@ -55,9 +55,9 @@ FOR_EVERY_CPU void update(float* __restrict param, const float* __restrict grad,
 
 FOR_EVERY_CPU void update_with_momentum(float* __restrict param, const float* __restrict grad,
                                         float* __restrict buffer, float added, int64_t size,
-                                        Scale scale, Settings settings) {
+                                        float factor, Settings settings) {
   for (int64_t i = 0; i < size; ++i) {
-    float direction = bounded(grad[i] * scale.power * scale.factor);
+    float direction = bounded(grad[i] * factor);
     if (settings.coupled_weight_decay != 0) direction += settings.coupled_weight_decay * param[i];
     const float velocity = settings.momentum * buffer[i] + added * direction;
     buffer[i] = velocity;
@@ -99,15 +99,18 @@ void for_each(const std::vector<Piece>& pieces, int64_t threads, Body body) {
 
 }  // namespace
 
-// Arrays have an entry for each of `count` tensors. `buffers` and `added` (what a buffer takes of
-// the new direction) are null without momentum. `kept` is what the decay leaves of a parameter.
+// `tensors` are the gradients of `count` parameters, these themselves and, with a momentum, its
+// buffers; `added` is what each buffer takes of the new direction, and null without a momentum.
+// `kept` is what the decay leaves of a parameter.
 // False, and nothing done, if a tensor with elements has no memory. Not built by MSVC, whose linker
 // wants PyInit__kernel; the number in the name changes with the arguments.
-extern "C" bool alphagrad_step_2(int64_t count, const int64_t* sizes, float* const* params,
-                                 const float* const* grads, float* const* buffers,
+extern "C" bool alphagrad_step_3(int64_t count, const int64_t* sizes, float* const* tensors,
                                  const double* added, double lr, double alpha, double eps,
                                  double momentum, double kept, double coupled_weight_decay,
                                  bool nesterov, bool sqrt_scaling, int64_t threads) {
+  const float* const* grads = tensors;
+  float* const* params = tensors + count;
+  float* const* buffers = added == nullptr ? nullptr : tensors + 2 * count;
   std::vector<Piece> pieces;
   int64_t elements = 0;
   for (int64_t tensor = 0; tensor < count; ++tensor) {
@@ -142,11 +145,17 @@ extern "C" bool alphagrad_step_2(int64_t count, const int64_t* sizes, float* con
     const int64_t tensor = piece.tensor;
     float* param = params[tensor] + piece.begin;
     const float* grad = grads[tensor] + piece.begin;
+    const auto [power, factor] = scales[tensor];
+    std::vector<float> scaled;
+    if (power != 1) {
+      for (int64_t i = 0; i < piece.size; ++i) scaled.push_back(grad[i] * power);
+      grad = scaled.data();
+    }
     if (buffers == nullptr) {
-      update(param, grad, piece.size, scales[tensor], settings);
+      update(param, grad, piece.size, factor, settings);
     } else {
       update_with_momentum(param, grad, buffers[tensor] + piece.begin,
-                           static_cast<float>(added[tensor]), piece.size, scales[tensor], settings);
+                           static_cast<float>(added[tensor]), piece.size, factor, settings);
     }
   });
   return true;

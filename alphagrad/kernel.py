@@ -1,13 +1,13 @@
 """AlphaGrad's step on the CPU by ``kernel.cpp``, where that was compiled when installing."""
 
-import struct
 import warnings
-from collections.abc import Sequence
-from ctypes import CDLL, Array, c_bool, c_double, c_int64, c_void_p
-from functools import cache
+from collections.abc import Callable, Sequence
+from ctypes import CDLL, c_bool, c_double, c_int64, c_void_p
+from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from operator import attrgetter
 from pathlib import Path
+from struct import pack, unpack_from
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-__all__ = ["is_built", "step", "supported", "warn_that_it_is_missing"]
+__all__ = ["is_built", "is_watched", "prepared", "step", "supported", "warn_that_it_is_missing"]
 
 PATH = Path(__file__).with_name(f"_kernel{EXTENSION_SUFFIXES[0]}")
 
@@ -27,12 +27,12 @@ def load(path: Path) -> CDLL | None:
     try:
         check_that_it_is_whole(path)
         library = CDLL(str(path))
-        step = library.alphagrad_step_2  # the number changes with the arguments
+        step = library.alphagrad_step_3  # the number changes with the arguments
     except (OSError, AttributeError) as error:
         message = f"{path} is damaged or of another version, steps go without it: {error}"
         warnings.warn(f"{message}; reinstall alphagrad", stacklevel=2)
         return None
-    step.argtypes = [c_int64, *5 * [c_void_p], *6 * [c_double], *2 * [c_bool], c_int64]
+    step.argtypes = [c_int64, *3 * [c_void_p], *6 * [c_double], *2 * [c_bool], c_int64]
     step.restype = c_bool
     return library
 
@@ -43,8 +43,8 @@ def check_that_it_is_whole(path: Path) -> None:
         header = file.read(64)
         size = file.seek(0, 2)
     if header.startswith(b"\x7fELF\x02\x01") and len(header) == 64:  # 64 bits, little-endian
-        (sections,) = struct.unpack_from("<Q", header, 40)  # the table at the file's end
-        entry_size, entries = struct.unpack_from("<HH", header, 58)
+        (sections,) = unpack_from("<Q", header, 40)  # the table at the file's end
+        entry_size, entries = unpack_from("<HH", header, 58)
         if sections + entry_size * entries > size:
             raise OSError("file is truncated")
 
@@ -65,22 +65,25 @@ def warn_that_it_is_missing() -> None:
     warnings.warn(f"{message}; pip install -v shows why", stacklevel=7)  # of the call of step()
 
 
+def is_watched() -> bool:
+    """Return whether somebody goes by torch's operations, which a step by address does without."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or peek_interpreter_stack() is not None
+        or torch.is_inference_mode_enabled()
+    )
+
+
 def supported(
     params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None] | None
 ) -> Sequence[int]:
-    """Return the indices of what `step` can take: fp32 on the CPU, of torch's own types.
+    """Return the indices of what the kernel can take: fp32 on the CPU, of torch's own types.
 
     Gradients may lie in memory as they like. A parameter must be dense (contiguous, transposed or
     channels_last, for example), and its buffer must lie as it does.
     """
-    if (
-        _library is None
-        or torch.compiler.is_compiling()
-        # The kernel goes by address, unseen by who watches torch's operations.
-        or torch._C._len_torch_dispatch_stack() > 0
-        or peek_interpreter_stack() is not None
-        or torch.is_inference_mode_enabled()
-    ):
+    if _library is None or is_watched():
         return ()
     everything = range(len(params))
     if _fit(params, grads, buffers):
@@ -98,8 +101,7 @@ def _fit(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
         old_buffers = [buffer for buffer in buffers if buffer is not None]
         if len(old_buffers) < len(params):
             old_params = [p for p, b in zip(params, buffers, strict=True) if b is not None]
-    written = params + old_buffers
-    tensors = written + grads
+    tensors = params + old_buffers + grads
     return (
         {*map(attrgetter("dtype"), tensors)} == {torch.float32}
         and {*map(type, tensors)} <= {Parameter, Tensor}
@@ -108,23 +110,39 @@ def _fit(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor | None]
         # For shapes that do not fit, torch has the words.
         and all(map(Tensor.is_same_size, params, grads))
         and all(map(Tensor.is_same_size, old_buffers, old_params))
-        and (
-            all(map(Tensor.is_contiguous, written))
-            or (all(map(_is_dense, params)) and all(map(_lies_as, old_buffers, old_params)))
-        )
+        and all(map(_is_dense, params))
+        and all(map(_lies_as, old_buffers, old_params))
     )
-
-
-def _lies_as(one: Tensor, other: Tensor) -> bool:
-    return one.stride() == other.stride()
 
 
 def _is_dense(tensor: Tensor) -> bool:
     """Return whether a tensor fills its memory, each element once, in whatever order."""
-    return tensor.is_contiguous() or _lies_as(torch.empty_like(tensor), tensor)
+    return tensor.is_contiguous() or tensor.stride() == torch.empty_like(tensor).stride()
+
+
+def _lies_as(one: Tensor, other: Tensor) -> bool:
+    """Return whether the elements of two tensors of one shape follow each other alike."""
+    if one.stride() == other.stride() or (one.is_contiguous() and other.is_contiguous()):
+        return True
+    sides = zip(one.shape, one.stride(), other.stride(), strict=True)
+    return all(a == b for size, a, b in sides if size != 1)  # of one element, no stride counts
+
+
+def prepared(
+    params: list[Tensor], grads: list[Tensor], indices: Sequence[int]
+) -> Callable[..., None]:
+    """Return the step of the tensors at these indices, which are `supported`, and of any like them.
+
+    It takes the arguments of `alphagrad.loops.single_tensor`.
+    """
+    sizes = pack(f"{len(indices)}q", *(params[index].numel() for index in indices))
+    astray = [i for i, index in enumerate(indices) if not _lies_as(grads[index], params[index])]
+    return partial(step, sizes, astray)
 
 
 def step(
+    sizes: bytes,
+    astray: list[int],
     params: list[Tensor],
     grads: list[Tensor],
     buffers: list[Tensor | None] | None,
@@ -139,40 +157,36 @@ def step(
     coupled_weight_decay: bool,
     alpha_scaling: str,
 ) -> None:
-    """Take the step of `alphagrad.optimizer._single_tensor_alphagrad`, for what is `supported`.
+    """Take the step of `alphagrad.loops.single_tensor`.
 
     It gives the same bits for any number of threads, of which torch's setting is the most that
     there are, and on CPUs of one kind: those with fused multiply-add round otherwise than those
-    without, and so may other compilers.
+    without, and so may other compilers. ``astray`` are the gradients that do not lie in memory as
+    their parameters do, and so are copied.
 
     Raises:
         RuntimeError: if a tensor has elements and no memory; nothing has been changed then.
     """
     assert _library is not None
     lr = float(lr)
-    if all(map(Tensor.is_contiguous, params)):
-        grads = [*map(Tensor.contiguous, grads)]
-    else:
-        grads = [
-            grad if _lies_as(grad, param) else torch.empty_like(param).copy_(grad)
-            for grad, param in zip(grads, params, strict=True)
-        ]
-    addresses = added = None
-    written = params
+    if astray:
+        grads = grads.copy()
+        for index in astray:
+            grads[index] = torch.empty_like(params[index]).copy_(grads[index])
+    count = len(params)
+    written, added = params, None
     if buffers is not None:
-        added = (c_double * len(params))(*[1 if b is None else 1 - dampening for b in buffers])
+        added = pack(f"{count}d", *[1 if buffer is None else 1 - dampening for buffer in buffers])
         new_buffers = [
-            torch.zeros_like(params[index]) if buffer is None else buffer
-            for index, buffer in enumerate(buffers)
+            torch.zeros_like(param) if buffer is None else buffer
+            for param, buffer in zip(params, buffers, strict=True)
         ]
-        addresses = _addresses(new_buffers)
         written = params + new_buffers
-    if not _library.alphagrad_step_2(
-        len(params),
-        (c_int64 * len(params))(*map(Tensor.numel, params)),
-        _addresses(params),
-        _addresses(grads),
-        addresses,
+    tensors = grads + written
+    if not _library.alphagrad_step_3(
+        count,
+        sizes,
+        pack(f"{len(tensors)}P", *map(Tensor.data_ptr, tensors)),
         added,
         lr,
         alpha,
@@ -188,7 +202,3 @@ def step(
     increment_version(written)
     if buffers is not None:
         buffers[:] = new_buffers
-
-
-def _addresses(tensors: list[Tensor]) -> Array[c_void_p]:
-    return (c_void_p * len(tensors))(*map(Tensor.data_ptr, tensors))

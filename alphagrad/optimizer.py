@@ -19,7 +19,8 @@ from torch.nn import Parameter
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from alphagrad import compiled, kernel
-from alphagrad.normalization import direction, directions, widened
+from alphagrad.loops import multi_tensor, single_tensor
+from alphagrad.memory import Choice, Memory
 from alphagrad.settings import checked
 
 __all__ = ["AlphaGrad", "alphagrad"]
@@ -134,6 +135,7 @@ class AlphaGrad(Optimizer):
             "differentiable": differentiable,
         }
         super().__init__(params, checked(defaults))
+        self._memories = defaultdict[int, Memory](Memory)  # of the groups
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as ``torch.optim.Optimizer`` does.
@@ -156,6 +158,7 @@ class AlphaGrad(Optimizer):
                 raise ValueError(f"not a state of AlphaGrad: its groups have no {missing[0]}")
             group.update(checked(defaults | group))  # may be from before a setting existed
         super().__setstate__(state)
+        self._memories = defaultdict(Memory)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -179,22 +182,27 @@ class AlphaGrad(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            old_buffers = self._momentum_buffers(params, group)
-            buffers = old_buffers.copy()
-            settings = {name: group[name] for name in self.defaults}
+        for index, group in enumerate(self.param_groups):
+            params, grads = [], []
+            for param in group["params"]:
+                grad = param.grad
+                if grad is not None:
+                    params.append(param)
+                    grads.append(grad)
+            buffers = self._momentum_buffers(params, group)
+            missing = [i for i, buffer in enumerate(buffers) if buffer is None]
             alphagrad(
                 params,
-                [param.grad for param in params],
+                grads,
                 buffers,
                 grad_scale=getattr(self, "grad_scale", None),
                 found_inf=getattr(self, "found_inf", None),
-                **settings,
+                memory=self._memories[index],
+                **{name: group[name] for name in self.defaults},
             )
-            for param, old_buffer, buffer in zip(params, old_buffers, buffers, strict=True):
-                if buffer is not old_buffer:
-                    self.state[param]["momentum_buffer"] = buffer
+            for i in missing:
+                if buffers[i] is not None:
+                    self.state[params[i]]["momentum_buffer"] = buffers[i]
         return loss
 
     def _check_capture(self) -> None:
@@ -237,6 +245,7 @@ def alphagrad(
     differentiable: bool = False,
     grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None,
+    memory: Memory | None = None,
 ) -> None:
     r"""Take one step of AlphaGrad: its functional form. See `AlphaGrad` for the other arguments.
 
@@ -248,12 +257,11 @@ def alphagrad(
         grad_scale: what the gradients have been multiplied by; ``eps`` is multiplied too, which
             gives the same step as unscaling them.
         found_inf: if not zero, the step is skipped.
+        memory: of the same tensors' last step, which makes this one shorter.
 
     Raises:
         RuntimeError: for a sparse gradient, or ``capturable`` on a device without graphs.
     """
-    if not SPARSE.isdisjoint(map(attrgetter("layout"), grads)):
-        raise RuntimeError("AlphaGrad does not support sparse gradients")
     if capturable and any(param.device.type != "cuda" for param in params):
         raise RuntimeError("If capturable=True, params must be on CUDA devices")
     if not params or (found_inf is not None and found_inf.item()):
@@ -270,34 +278,29 @@ def alphagrad(
         "coupled_weight_decay": coupled_weight_decay,
         "alpha_scaling": alpha_scaling,
     }
-    paths = {"foreach": foreach, "fused": fused, "differentiable": differentiable}
-    if not any(dtype.is_complex for dtype in {*map(attrgetter("dtype"), params)}):
-        _step(params, grads, momentum_buffers, paths, settings)
-        return
-    buffers = [*map(_as_real, momentum_buffers)]
-    _step([*map(_as_real, params)], [*map(_as_real, grads)], buffers, paths, settings)
-    for index, buffer in enumerate(buffers):
-        if buffer is not None and momentum_buffers[index] is None:
-            is_complex = params[index].is_complex()
-            momentum_buffers[index] = torch.view_as_complex(buffer) if is_complex else buffer
+    buffers = momentum_buffers if momentum != 0 else None
+    paths = (foreach, fused, differentiable)
+    if memory is None or torch.is_grad_enabled() or kernel.is_watched():
+        choice = _choose(params, grads, buffers, settings["lr"], *paths)
+    else:
+        tensors = (*params, *grads, *(buffers or ()))
+        found = memory.recall(tensors, buffers is None, *paths)
+        if found is None:
+            found = _choose(params, grads, buffers, settings["lr"], *paths)
+            memory.keep(found, tensors, buffers is None, *paths)
+        choice = found
+    _take(choice, params, grads, buffers, settings)
 
 
-def _as_real(tensor: Any) -> Any:
-    return torch.view_as_real(tensor) if tensor is not None and tensor.is_complex() else tensor
-
-
-def _step(
+def _take(
+    choice: Choice,
     params: list[Tensor],
     grads: list[Tensor],
-    momentum_buffers: list[Tensor | None],
-    paths: dict[str, Any],
+    buffers: list[Tensor | None] | None,
     settings: dict[str, Any],
 ) -> None:
-    """Take a step of real tensors, each by the implementation that is best for it."""
-    buffers = momentum_buffers if settings["momentum"] != 0 else None
-    for implementation, indices in _implementations(
-        params, grads, buffers, settings["lr"], **paths
-    ):
+    """Take a step by the implementations that were chosen."""
+    for implementation, indices in choice:
         if len(indices) == len(params):
             implementation(params, grads, buffers, **settings)
             return
@@ -308,45 +311,80 @@ def _step(
             own_buffers,
             **settings,
         )
-        for index, buffer in zip(indices, own_buffers or (), strict=False):
-            momentum_buffers[index] = buffer
+        if buffers is not None and own_buffers is not None:
+            for index, buffer in zip(indices, own_buffers, strict=True):
+                buffers[index] = buffer
 
 
-def _implementations(
+def _choose(
     params: list[Tensor],
     grads: list[Tensor],
     buffers: list[Tensor | None] | None,
     lr: float | Tensor,
-    *,
     foreach: bool | None,
     fused: bool | None,
     differentiable: bool,
-) -> list[tuple[Callable[..., None], Sequence[int]]]:
+) -> Choice:
     """Return the implementations to call, each with the indices of the tensors that it takes.
 
     The kernel takes what it can, unless ``foreach`` or ``fused`` forbids; one other takes the rest.
     Autograd and ``torch.func`` see all of the loop, and so are given nothing else.
-    """
-    rest: Sequence[int] = range(len(params))
-    if differentiable or _is_differentiated([*params, *grads, *(buffers or ()), lr]):
-        return [(_single_tensor_alphagrad, rest)]
 
-    in_kernel: Sequence[int] = ()
+    Raises:
+        RuntimeError: for a sparse gradient.
+    """
+    if not SPARSE.isdisjoint(map(attrgetter("layout"), grads)):
+        raise RuntimeError("AlphaGrad does not support sparse gradients")
+    rest: Sequence[int] = range(len(params))
+    if any(map(torch.is_complex, params)):
+        return [(partial(_step_of_real_views, (foreach, fused, differentiable)), rest)]
+    if differentiable or _is_differentiated([*params, *grads, *(buffers or ()), lr]):
+        return [(single_tensor, rest)]
+
+    chosen: Choice = []
     if fused or (fused is None and foreach is None):
         in_kernel = kernel.supported(params, grads, buffers)
+        if in_kernel:
+            chosen = [(kernel.prepared(params, grads, in_kernel), in_kernel)]
         if len(in_kernel) == len(params):
-            return [(kernel.step, in_kernel)]
+            return chosen
         if fused and params[0].is_cpu and not kernel.is_built():
             kernel.warn_that_it_is_missing()
         rest = sorted({*rest} - {*in_kernel})
 
-    implementation: Callable[..., None] = _single_tensor_alphagrad
+    implementation: Callable[..., None] = single_tensor
     if fused and compiled.supports(params, buffers):
-        implementation = partial(compiled.step, _single_tensor_alphagrad)
-    elif foreach or (foreach is None and all(_suits_lists(params[index]) for index in rest)):
-        implementation = _multi_tensor_alphagrad
-    chosen: list[tuple[Callable[..., None], Sequence[int]]] = [(implementation, rest)]
-    return [(kernel.step, in_kernel), *chosen] if in_kernel else chosen
+        implementation = compiled.step
+    elif foreach or (
+        foreach is None
+        and len(rest) > 2  # one or two take longer by lists
+        and all(_suits_lists(params[index]) for index in rest)
+    ):
+        implementation = multi_tensor
+    return [*chosen, (implementation, rest)]
+
+
+def _step_of_real_views(
+    paths: tuple[bool | None, bool | None, bool],
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor | None] | None,
+    **settings: Any,
+) -> None:
+    """Take a step of which some tensors are complex, on what is real of them."""
+    real_params, real_grads = [*map(_as_real, params)], [*map(_as_real, grads)]
+    real_buffers = None if buffers is None else [*map(_as_real, buffers)]
+    choice = _choose(real_params, real_grads, real_buffers, settings["lr"], *paths)
+    _take(choice, real_params, real_grads, real_buffers, settings)
+    if buffers is not None and real_buffers is not None:
+        for index, buffer in enumerate(real_buffers):
+            if buffers[index] is None and buffer is not None:
+                is_complex = params[index].is_complex()
+                buffers[index] = torch.view_as_complex(buffer) if is_complex else buffer
+
+
+def _as_real(tensor: Any) -> Any:
+    return torch.view_as_real(tensor) if tensor is not None and tensor.is_complex() else tensor
 
 
 def _suits_lists(param: Tensor) -> bool:
@@ -360,114 +398,3 @@ def _is_differentiated(tensors: Sequence[Any]) -> bool:
     ):
         return True
     return not torch.compiler.is_compiling() and peek_interpreter_stack() is not None
-
-
-def _single_tensor_alphagrad(
-    params: list[Tensor],
-    grads: list[Tensor],
-    buffers: list[Tensor | None] | None,
-    *,
-    lr: float | Tensor,
-    alpha: float | Tensor,
-    eps: float | Tensor,
-    momentum: float | Tensor,
-    dampening: float,
-    nesterov: bool,
-    weight_decay: float,
-    coupled_weight_decay: bool,
-    alpha_scaling: str,
-) -> None:
-    """Take the rule's step, tensor by tensor, as it reads; ``buffers`` is None without momentum.
-
-    Of tensors in half precision, all is computed in fp32, and rounded once, when it is stored.
-    """
-    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        value = widened(param)  # itself, unless in half precision
-        update = direction(grad, alpha, eps, alpha_scaling).to(value.dtype)
-
-        if coupled_weight_decay and weight_decay != 0:
-            update = update.add(value, alpha=weight_decay)
-        elif weight_decay != 0:
-            value.mul_(1 - lr * weight_decay)
-
-        if buffers is not None:
-            buffer = buffers[index]
-            if buffer is None:
-                velocity = update
-                buffers[index] = update.to(param.dtype, copy=True)
-            else:
-                velocity = widened(buffer).mul_(momentum).add_(update, alpha=1 - dampening)
-                if velocity is not buffer:
-                    buffer.copy_(velocity)
-                elif torch.is_grad_enabled():
-                    velocity = velocity.clone()  # autograd saves it
-            update = _add_(update.clone(), velocity, momentum) if nesterov else velocity
-
-        _add_(value, update, -lr)
-        if value is not param:
-            param.copy_(value)
-
-
-def _add_(tensor: Tensor, other: Tensor, factor: float | Tensor) -> Tensor:
-    """Add ``factor * other`` to a tensor in place, and return it."""
-    if isinstance(factor, Tensor):
-        return tensor.add_(other * factor)
-    return tensor.add_(other, alpha=factor)
-
-
-def _multi_tensor_alphagrad(
-    params: list[Tensor],
-    grads: list[Tensor],
-    buffers: list[Tensor | None] | None,
-    *,
-    lr: float | Tensor,
-    alpha: float,
-    eps: float | Tensor,
-    momentum: float,
-    dampening: float,
-    nesterov: bool,
-    weight_decay: float,
-    coupled_weight_decay: bool,
-    alpha_scaling: str,
-) -> None:
-    """Take the same step on lists of tensors, one list for each device, type and class."""
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        groups[param.device, param.dtype, grad.dtype, type(grad)].append(index)
-    for indices in groups.values():
-        group_params = [params[index] for index in indices]
-        values = [widened(param) for param in group_params]
-        updates = directions([grads[index] for index in indices], alpha, eps, alpha_scaling)
-
-        if coupled_weight_decay and weight_decay != 0:
-            torch._foreach_add_(updates, values, alpha=weight_decay)
-        elif weight_decay != 0:
-            torch._foreach_mul_(values, 1 - lr * weight_decay)
-
-        if buffers is not None:
-            old = [(i, buffers[index]) for i, index in enumerate(indices)]
-            velocities = {i: widened(buffer) for i, buffer in old if buffer is not None}
-            if velocities:
-                old_velocities = list(velocities.values())
-                torch._foreach_mul_(old_velocities, momentum)
-                torch._foreach_add_(
-                    old_velocities, [updates[i] for i in velocities], alpha=1 - dampening
-                )
-            for i, buffer in old:
-                if buffer is None:
-                    velocities[i] = updates[i]
-                    buffers[indices[i]] = updates[i].to(group_params[i].dtype, copy=True)
-                elif buffer is not velocities[i]:
-                    buffer.copy_(velocities[i])
-            own = [velocities[i] for i in range(len(indices))]
-            if nesterov:
-                torch._foreach_add_(updates, own, alpha=momentum)
-            else:
-                updates = own
-
-        if isinstance(lr, Tensor):
-            torch._foreach_add_(values, list(torch._foreach_mul(updates, -lr)))
-        else:
-            torch._foreach_add_(values, updates, alpha=-lr)
-        if values[0] is not group_params[0]:
-            torch._foreach_copy_(group_params, values)

@@ -1,17 +1,16 @@
-"""The loop that torch.compile makes one kernel of, and steps on a GPU."""
+"""The loop that torch.compile makes one kernel of; tests/gpu has steps on a GPU."""
 
 import copy
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from support.optimizer_cases import make_gradients, make_parameters, reference, take_steps
-from torch import Tensor, nn
+from support.optimizer_cases import make_gradients, make_parameters
+from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
-from alphagrad import AlphaGrad, compiled
-from alphagrad.optimizer import _single_tensor_alphagrad
+from alphagrad import compiled
+from alphagrad.loops import single_tensor
 
 SETTINGS: dict[str, Any] = {
     **{"lr": 0.1, "alpha": 3.0, "eps": 1e-5, "momentum": 0.9, "dampening": 0.3, "nesterov": False},
@@ -28,8 +27,8 @@ def test_what_cuda_compiles_equals_the_loop() -> None:
     expected_buffers = copy.deepcopy(buffers)
     for step in (0, 2):
         step_grads = [g.float() for g in grads[step] if g is not None]
-        compiled.step(_single_tensor_alphagrad, values, step_grads, buffers, **SETTINGS)
-        _single_tensor_alphagrad(expected, step_grads, expected_buffers, **SETTINGS)
+        compiled.step(values, step_grads, buffers, **SETTINGS)
+        single_tensor(expected, step_grads, expected_buffers, **SETTINGS)
     torch.testing.assert_close(values, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(buffers, expected_buffers, rtol=1e-6, atol=1e-6)
 
@@ -39,11 +38,11 @@ def test_a_schedule_of_the_momentum_compiles_nothing_anew() -> None:
     frames = torch._dynamo.utils.counters["stats"]
     params, grads = ([torch.ones(64)] for _ in range(2))
     buffers: list[Tensor | None] = [torch.ones(64)]
-    compiled.step(_single_tensor_alphagrad, params, grads, buffers, **SETTINGS)
+    compiled.step(params, grads, buffers, **SETTINGS)
     before = frames["unique_graphs"]
     for momentum, lr, alpha in ((0.95, 0.2, 4.0), (0.94, 0.3, 5.0), (0.93, 0.4, 6.0)):
         scheduled = SETTINGS | {"momentum": momentum, "lr": lr, "alpha": alpha}
-        compiled.step(_single_tensor_alphagrad, params, grads, buffers, **scheduled)
+        compiled.step(params, grads, buffers, **scheduled)
     assert frames["unique_graphs"] == before
 
 
@@ -55,23 +54,7 @@ def test_where_torch_cannot_compile_there_is_one_warning(monkeypatch: pytest.Mon
     monkeypatch.setattr(compiled, "_without_compiler", False)
     params, expected = ([torch.ones(3)] for _ in range(2))
     with pytest.warns(UserWarning, match="no compiler"):
-        compiled.step(
-            _single_tensor_alphagrad, params, [torch.ones(3)], [torch.ones(3)], **SETTINGS
-        )
-    _single_tensor_alphagrad(expected, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
+        compiled.step(params, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
+    single_tensor(expected, [torch.ones(3)], [torch.ones(3)], **SETTINGS)
     assert torch.equal(params[0], expected[0])  # taken nonetheless
     assert not compiled.supports([], None)  # nor tried again
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("settings", [{"fused": True}, {"foreach": True}, {"capturable": True}])
-def test_steps_on_a_gpu_equal_the_reference(settings: dict[str, Any]) -> None:
-    params, grads = make_parameters(torch.float32), make_gradients(3)
-    expected = reference(params, grads, lr=0.1, alpha=3.0, momentum=0.9)
-    params = [nn.Parameter(param.detach().cuda()) for param in params]
-    cuda: list[list[Tensor | None]] = [
-        [None if g is None else g.cuda() for g in step] for step in grads
-    ]
-    take_steps(AlphaGrad(params, lr=0.1, alpha=3.0, momentum=0.9, **settings), params, cuda)
-    for param, value in zip(params, expected, strict=True):
-        np.testing.assert_allclose(param.detach().cpu().double(), value, rtol=1e-5, atol=1e-6)

@@ -77,6 +77,17 @@ def test_the_rational_tanh_is_within_its_bound(alpha: float) -> None:
 
 
 @needs_kernel
+@pytest.mark.parametrize("size", [1, 5, 64, 1000])
+def test_beyond_the_bound_of_tanh_every_element_moves_by_exactly_the_rate(size: int) -> None:
+    param = nn.Parameter(torch.zeros(size))
+    param.grad = torch.ones(size)
+    param.grad[::2] = -1
+    expected = -0.25 * param.grad
+    AlphaGrad([param], lr=0.25, alpha=1e9).step()
+    assert torch.equal(param.detach(), expected)
+
+
+@needs_kernel
 def test_autograd_notices_that_the_kernel_changed_a_parameter() -> None:
     param = nn.Parameter(torch.ones(3))
     loss = param.square().sum()
@@ -133,10 +144,10 @@ def taken_by_the_kernel(params: list[nn.Parameter], monkeypatch: pytest.MonkeyPa
     """How many of the parameters a step of momentum hands to the kernel."""
     count = 0
 
-    def counted(tensors: Any, *args: Any, **kwargs: Any) -> None:
+    def counted(sizes: bytes, astray: Any, tensors: Any, *args: Any, **kwargs: Any) -> None:
         nonlocal count
         count += len(tensors)
-        step(tensors, *args, **kwargs)
+        step(sizes, astray, tensors, *args, **kwargs)
 
     step = kernel.step
     monkeypatch.setattr(kernel, "step", counted)
@@ -246,8 +257,14 @@ def test_the_kernel_compiles_and_steps_alike(
 @needs_kernel
 def test_the_kernel_allocates_nothing_but_a_first_momentum() -> None:
     params = long_parameters()
+    values = [torch.randn(8, 4, n, n) for n in (3, 1)]  # of 1 x 1, all strides lie alike
+    for value in values:
+        params.append(nn.Parameter(value.to(memory_format=torch.channels_last)))
+        params[-1].grad = value.to(memory_format=torch.channels_last)
+    params[-1].grad = values[-1]
     optimizer = AlphaGrad(params, momentum=0.9)
     optimizer.step()
+    optimizer.step()  # which looks at how tensors lie with all buffers there
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:

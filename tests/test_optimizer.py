@@ -190,7 +190,7 @@ def test_a_subclass_of_tensor_takes_the_loop_over_single_tensors(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("lists of tensors need torch's own types")
 
-    monkeypatch.setattr("alphagrad.optimizer._multi_tensor_alphagrad", refuse)
+    monkeypatch.setattr("alphagrad.optimizer.multi_tensor", refuse)
     param = torch.ones(2).as_subclass(Wrapped).requires_grad_()
     param.grad = torch.ones(2).as_subclass(Wrapped)
     AlphaGrad([param], lr=1.0).step()

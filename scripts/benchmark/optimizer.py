@@ -1,10 +1,11 @@
-"""The optimizer's step next to torch's optimizers and the author's loop, on one CPU thread.
+"""The optimizer's step next to torch's optimizers and the author's loop, on the CPU.
 
 python -m scripts.benchmark.optimizer
 
 All optimizers step in turn in one process on tensors of the same shapes, so that whatever else the
-machine does meets them all; what is timed is the process's own CPU time. Ratios are of medians, to
-torch's fused Adam. Writes results/benchmark/optimizer.csv, .png and .pdf.
+machine does meets them all; what is timed is the process's own CPU time, and with several threads
+the clock. Ratios are of medians, to torch's fused Adam. Writes results/benchmark/optimizer.csv,
+.png and .pdf.
 """
 
 import os
@@ -13,7 +14,6 @@ from argparse import ArgumentParser
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 os.environ["KINETO_LOG_LEVEL"] = "5"  # the profiler says each time that it starts
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -40,11 +40,46 @@ def mlp(*widths: int) -> list[tuple[int, ...]]:
     return [shape for out, into in layers for shape in ((out, into), (out,))]
 
 
-PARAMETERS = {
-    "PPO's networks": [*mlp(17, 64, 64, 6), *mlp(17, 64, 64, 1), (1, 6)],
-    "TD3's two critics": 2 * mlp(14, 256, 256, 1),
-    "10M-parameter MLP": mlp(784, 2048, 2048, 2048, 10),
+def residual_network(*blocks: int) -> list[tuple[int, ...]]:
+    """Shapes of a ResNet of basic blocks, on images: ResNet-18 has (2, 2, 2, 2)."""
+    convolutions = [(64, 3, 7, 7)]
+    width = 64
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            out = 64 << stage
+            convolutions += [(out, width, 3, 3), (out, out, 3, 3)]
+            if block == 0 and stage > 0:
+                convolutions.append((out, width, 1, 1))
+            width = out
+    layers = [shape for c in convolutions for shape in (c, (c[0],), (c[0],))]  # with batch norms
+    return [*layers, (1000, width), (1000,)]
+
+
+def normal(shapes: list[tuple[int, ...]], **more: Any) -> list[Tensor]:
+    """Draw a tensor of each shape; what has four dimensions, in a memory format if one is named."""
+    return [torch.randn(s).to(**more) if len(s) == 4 else torch.randn(s) for s in shapes]
+
+
+PPO = [*mlp(17, 64, 64, 6), *mlp(17, 64, 64, 1), (1, 6)]
+ONE_MILLION = mlp(784, 900, 320, 10)
+TEN_MILLION = mlp(784, 2048, 2048, 2048, 10)
+RESNET_18 = residual_network(2, 2, 2, 2)
+
+PARAMETERS: dict[str, Callable[[], list[Tensor]]] = {
+    "PPO's networks": lambda: normal(PPO),
+    "PPO's networks and one tensor in fp64": lambda: [
+        *normal(PPO),
+        torch.randn(6, dtype=torch.float64),
+    ],
+    "TD3's two critics": lambda: normal(2 * mlp(14, 256, 256, 1)),
+    "200 small tensors": lambda: normal(100 * [(16, 16), (16,)]),
+    "1M-parameter MLP": lambda: normal(ONE_MILLION),
+    "10M-parameter MLP": lambda: normal(TEN_MILLION),
+    "ResNet-18": lambda: normal(RESNET_18),
+    "ResNet-18, channels_last": lambda: normal(RESNET_18, memory_format=torch.channels_last),
 }
+THREADS = {"1M-parameter MLP": (1, 2), "10M-parameter MLP": (1, 2)}  # where more than one helps
+PANELS = ("PPO's networks", "TD3's two critics", "10M-parameter MLP")
 
 
 class AuthorsLoop(Optimizer):
@@ -92,37 +127,40 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def make_parameters(shapes: list[tuple[int, ...]]) -> list[nn.Parameter]:
+def make_parameters(values: list[Tensor]) -> list[nn.Parameter]:
     """Parameters with gradients."""
-    params = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    params = [nn.Parameter(value) for value in values]
     for param in params:
         param.grad = torch.randn_like(param)
     return params
 
 
-def measure(shapes: list[tuple[int, ...]]) -> pd.DataFrame:
+def measure(make_values: Callable[[], list[Tensor]], threads: int = 1) -> pd.DataFrame:
     """Microseconds a step, temporary memory and state of every optimizer."""
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    size = sum(value.numel() for value in make_values())
     rows: dict[str, dict[str, Any]] = {}
     steps: dict[str, Callable[[], Any]] = {}
     repeats: dict[str, int] = {}
     for name, make in OPTIMIZERS.items():
-        if "Muon" in name and sum(map(math.prod, shapes)) > 1_000_000:
+        if "Muon" in name and size > 1_000_000:
             continue  # seconds a step
-        optimizer = make(make_parameters(shapes))
+        optimizer = make(make_parameters(make_values()))
         for _ in range(3):  # state is made and the step compiled
             optimizer.step()
-        begin = time.process_time()
+        begin = clock()
         optimizer.step()
-        repeats[name] = max(1, int(ROUND_SECONDS / (time.process_time() - begin + 1e-6)))
+        repeats[name] = max(1, int(ROUND_SECONDS / (clock() - begin + 1e-6)))
         steps[name] = optimizer.step
         rows[name] = {"temporary_bytes": peak_memory(optimizer), "state_bytes": state(optimizer)}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(ROUNDS):
         for name, step in steps.items():
-            begin = time.process_time()
+            begin = clock()
             for _ in range(repeats[name]):
                 step()
-            times[name].append((time.process_time() - begin) / repeats[name] * 1e6)
+            times[name].append((clock() - begin) / repeats[name] * 1e6)
     table = pd.DataFrame(rows).T
     table.insert(0, "microseconds", pd.DataFrame(times).median())
     table.insert(1, "ratio", table["microseconds"] / table["microseconds"]["Adam, fused"])
@@ -149,13 +187,11 @@ def peak_memory(optimizer: Optimizer) -> int:
 
 
 def draw(table: pd.DataFrame) -> None:
-    """Draw the ratios as dots, one panel for each set of parameters."""
+    """Draw the ratios as dots, one panel for each of `PANELS`."""
     plt.style.use(STYLE)
-    figure, axes = plt.subplots(
-        1, len(PARAMETERS), figsize=(11, 4), sharey=True, layout="constrained"
-    )
-    for axis, name in zip(axes, PARAMETERS, strict=True):
-        panel = table[table["parameters"] == name].iloc[::-1]
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(11, 4), sharey=True, layout="constrained")
+    for axis, name in zip(axes, PANELS, strict=True):
+        panel = table[(table["parameters"] == name) & (table["threads"] == 1)].iloc[::-1]
         axis.plot(panel["ratio"], panel["optimizer"], "o", markersize=5)
         for optimizer, ratio in zip(panel["optimizer"], panel["ratio"], strict=True):
             axis.annotate(
@@ -174,10 +210,12 @@ def main() -> None:
         raise SystemExit("the kernel is not built: install a C++ compiler, then make setup")
     torch.manual_seed(0)
     tables = []
-    for name, shapes in PARAMETERS.items():
-        table = measure(shapes).reset_index()
-        print(f"{name}\n{table.to_string(index=False, float_format='%.2f')}\n", flush=True)
+    rows = [(name, make, n) for name, make in PARAMETERS.items() for n in THREADS.get(name, (1,))]
+    for name, make, threads in rows:
+        table = measure(make, threads).reset_index()
+        print(f"{name}, {threads} threads\n{table.to_string(index=False, float_format='%.2f')}\n")
         table.insert(0, "parameters", name)
+        table.insert(1, "threads", threads)
         tables.append(table)
         table = pd.concat(tables).assign(cpu=provenance()["cpu"]["model"], torch=torch.__version__)
         table.to_csv(RESULTS / "optimizer.csv", index=False, float_format="%.3f")
