@@ -4,7 +4,7 @@ import difflib
 import importlib
 import re
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import torch
@@ -207,6 +207,8 @@ class TrainConfig:
         total_steps: environment steps.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
+        objective: the score of the run for Hydra's sweepers: the mean return in the last tenth of
+            the steps, of the ``training`` episodes or of the ``evaluation``.
         keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
@@ -223,13 +225,14 @@ class TrainConfig:
     total_steps: Count = 1_000_000
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
+    objective: Literal["training", "evaluation"] = "training"
     keep_model: bool = False
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
         """Return what determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model"):
+        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model", "objective"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
