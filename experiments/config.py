@@ -20,6 +20,9 @@ STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
 """Settings that a record shows, though they do not take part in its identity."""
 
+YOUNGER = ("reset_transitions", "wrappers", "vec_normalize", "vectorization")
+"""Settings of the environment that the first records lack: at their default they are left out."""
+
 SCHEDULED = {"algorithm": "learning_rate", "optimizer": "alpha"}
 """By group, the argument that goes linearly to ``<argument>_end``, if that is given."""
 NO_ARGUMENTS = ("_target_", "name", "learning_rate_end", "alpha_end")
@@ -112,13 +115,18 @@ class EnvironmentConfig:
 
     Attributes:
         id: any registered Gymnasium id.
-        n_envs: copies stepped together in one process.
+        n_envs: copies stepped together.
         normalize: CleanRL's continuous-control wrappers: running normalisation of observations and
             of rewards by the discounted return, both clipped to [-10, 10].
         time_limit_is_terminal: show a time limit as a termination, so that nothing is bootstrapped.
         observation_dtype: cast observations, as to ``float32``; null leaves them as they are.
         reset_transitions: after each episode, a transition from its last observation to the first
             one of the next; see `experiments.environments.ResetTransitions`.
+        wrappers: Gymnasium's or others, by ``_target_`` and arguments, from the innermost. They are
+            put around the raw environment, whose returns a record has, and within the wrappers
+            above.
+        vec_normalize: arguments of SB3's ``VecNormalize``, put around all copies; null is none.
+        vectorization: ``dummy`` steps the copies in one process, ``subproc`` each in its own.
         kwargs: keyword arguments of ``gymnasium.make``.
     """
 
@@ -129,6 +137,9 @@ class EnvironmentConfig:
     time_limit_is_terminal: bool = False
     observation_dtype: Annotated[str | None, Field(pattern="^float(32|64)$")] = None
     reset_transitions: bool = False
+    wrappers: list[dict[str, Any]] = field(default_factory=list)
+    vec_normalize: dict[str, Any] | None = None
+    vectorization: Literal["dummy", "subproc"] = "dummy"
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -238,8 +249,10 @@ class TrainConfig:
             del configuration[group]["name"]
             if configuration[group].get(f"{SCHEDULED[group]}_end") is None:
                 configuration[group].pop(f"{SCHEDULED[group]}_end", None)
-        if not self.environment.reset_transitions:  # younger than the first records, which lack it
-            del configuration["environment"]["reset_transitions"]
+        default = EnvironmentConfig()
+        for setting in YOUNGER:
+            if getattr(self.environment, setting) == getattr(default, setting):
+                del configuration["environment"][setting]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 
