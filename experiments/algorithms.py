@@ -1,6 +1,8 @@
 """The algorithms that a configuration names, and the construction of any SB3 algorithm."""
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -8,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
 from torch.optim import Optimizer
@@ -40,18 +43,32 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     optimizer_settings = arguments(config.optimizer)
     if optimizer in FUSED:
         optimizer_settings.setdefault("fused", True)
-    settings["policy_kwargs"] = policy_kwargs(
-        optimizer, **optimizer_settings, **settings.get("policy_kwargs", {})
+    settings["policy_kwargs"] = _policy_kwargs(
+        optimizer, optimizer_settings, settings.get("policy_kwargs", {})
     )
     algorithm: type[BaseAlgorithm] = get_class(config.algorithm["_target_"])
     model = algorithm(
         env=environment, seed=config.seed, device=resolve_device(config.device), **settings
     )
+    if (end := config.algorithm.get("learning_rate_end")) is not None:
+        # Not as SB3's argument: CleanRL's PPO takes a number, from which it goes to 0 by itself.
+        model.lr_schedule = LinearSchedule(config.algorithm["learning_rate"], end, 1.0)
     if isinstance(model, OnPolicyAlgorithm):
         check_rollout(config.total_steps, "n_steps", model.n_steps * model.n_envs)
     elif isinstance(model, OffPolicyAlgorithm):
         check_updates(config.total_steps, model)
     return model
+
+
+def _policy_kwargs(
+    optimizer: type[Optimizer], settings: dict[str, Any], policy: dict[str, Any]
+) -> dict[str, Any]:
+    """Do as `policy_kwargs`, and give the optimizer what its ``**kwargs`` take too."""
+    named = inspect.signature(optimizer).parameters
+    known = {name: value for name, value in settings.items() if name in named}
+    result = policy_kwargs(optimizer, **known, **policy)
+    result["optimizer_kwargs"] |= settings
+    return result
 
 
 def check_rollout(total_steps: int, setting: str, rollout: int) -> None:

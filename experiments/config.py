@@ -11,6 +11,7 @@ import torch
 import yaml
 from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from experiments.runs.records import digest
@@ -18,12 +19,18 @@ from experiments.runs.records import digest
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
 """Settings that a record shows, though they do not take part in its identity."""
-YOUNGER = (
-    ("environment", "reset_transitions"),
-    ("environment", "contact_margins"),
-    ("evaluation", "at_start"),
-)
-"""Settings that the first records lack: at its default, one takes no part in the identity."""
+YOUNGER = {
+    "environment": (
+        *("reset_transitions", "contact_margins", "wrappers", "vec_normalize", "vectorization"),
+    ),
+    "evaluation": ("at_start",),
+}
+"""By group, settings that the first records lack: at its default, one is not in the identity."""
+
+SCHEDULED = {"algorithm": "learning_rate", "optimizer": "alpha"}
+"""By group, the argument that goes linearly to ``<argument>_end``, if that is given."""
+NO_ARGUMENTS = ("_target_", "name", "learning_rate_end", "alpha_end")
+"""Settings of a group that its ``_target_`` does not take."""
 
 RESERVED = {
     *("true", "false", "yes", "no", "on", "off", "null", "none", "na", "nan", "inf", "infinity"),
@@ -112,7 +119,7 @@ class EnvironmentConfig:
 
     Attributes:
         id: any registered Gymnasium id.
-        n_envs: copies stepped together in one process.
+        n_envs: copies stepped together.
         normalize: CleanRL's continuous-control wrappers: running normalisation of observations and
             of rewards by the discounted return, both clipped to [-10, 10].
         time_limit_is_terminal: show a time limit as a termination, so that nothing is bootstrapped.
@@ -121,6 +128,11 @@ class EnvironmentConfig:
             one of the next; see `experiments.environments.ResetTransitions`.
         contact_margins: of MuJoCo. ``new`` is MuJoCo's way from 3.5 on: two geoms are in contact
             within the sum of their margins; ``old`` is within the larger one, as before.
+        wrappers: Gymnasium's or others, by ``_target_`` and arguments, from the innermost. They are
+            put around the raw environment, whose returns a record has, and within the wrappers
+            above.
+        vec_normalize: arguments of SB3's ``VecNormalize``, put around all copies; null is none.
+        vectorization: ``dummy`` steps the copies in one process, ``subproc`` each in its own.
         kwargs: keyword arguments of ``gymnasium.make``.
     """
 
@@ -132,6 +144,9 @@ class EnvironmentConfig:
     observation_dtype: Annotated[str | None, Field(pattern="^float(32|64)$")] = None
     reset_transitions: bool = False
     contact_margins: Annotated[str, Field(pattern="^(new|old)$")] = "new"
+    wrappers: list[dict[str, Any]] = field(default_factory=list)
+    vec_normalize: dict[str, Any] | None = None
+    vectorization: Literal["dummy", "subproc"] = "dummy"
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -196,21 +211,29 @@ class TrainConfig:
     """One run.
 
     Attributes:
-        algorithm: ``name``, ``_target_`` (an SB3 algorithm class) and its keyword arguments.
+        algorithm: ``name``, ``_target_`` (an SB3 algorithm class) and its keyword arguments; with
+            ``learning_rate_end`` the learning rate goes there linearly, from the first step to the
+            last.
         environment: see `EnvironmentConfig`.
-        optimizer: ``name`` (the arm's label), ``_target_`` (a torch optimizer class) and its
-            keyword arguments, less the learning rate, which is the algorithm's.
+        optimizer: ``name`` (the arm's label; null is the class's in lower case), ``_target_`` (a
+            torch optimizer class) and its keyword arguments, without the learning rate, which is
+            the algorithm's; with ``alpha_end`` AlphaGrad's alpha goes there linearly.
         evaluation: see `EvaluationConfig`.
         checkpoint: see `CheckpointConfig`.
         tracking: see `TrackingConfig`.
         protocol: the protocol's name, or null.
         optimizer_settings: what the algorithm sets for this optimizer only, and why, in words; null
             if it has nothing to say on it (configs/algorithm_optimizer).
-        total_steps: environment steps.
+        origin: where the run begins: the folder of a finished run, which goes on to more steps, or
+            a ``model.zip``, which gives its networks (experiments/origin.py); null is at random.
+        origin_name: what the origin is called in the record, by its content; null looks.
+        total_steps: environment steps, those of a run that goes on included.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         matmul_precision: of fp32 products, ``highest``, ``high`` or ``medium``; see
             ``torch.set_float32_matmul_precision``.
+        objective: the score of the run for Hydra's sweepers: the mean return in the last tenth of
+            the steps, of the ``training`` episodes or of the ``evaluation``.
         keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
@@ -224,26 +247,36 @@ class TrainConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     protocol: Name | None = None
     optimizer_settings: str | None = None
+    origin: str | None = None
+    origin_name: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    objective: Literal["training", "evaluation"] = "training"
     keep_model: bool = False
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
         """Return what determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model"):
+        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model", "objective"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
-        for group, setting in YOUNGER:
+            if configuration[group].get(f"{SCHEDULED[group]}_end") is None:
+                configuration[group].pop(f"{SCHEDULED[group]}_end", None)
+        for group, settings in YOUNGER.items():
             config = getattr(self, group)
-            if getattr(config, setting) == getattr(type(config), setting):
-                del configuration[group][setting]
+            default = type(config)()
+            for setting in settings:
+                if getattr(config, setting) == getattr(default, setting):
+                    del configuration[group][setting]
         if self.matmul_precision == type(self).matmul_precision:
             del configuration["matmul_precision"]
+        del configuration["origin"]
+        if self.origin is None:
+            del configuration["origin_name"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 
@@ -261,7 +294,7 @@ def resolve_device(device: str) -> torch.device:
 
 def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments for a group's ``_target_``."""
-    return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
+    return {key: value for key, value in settings.items() if key not in NO_ARGUMENTS}
 
 
 def override(setting: str, text: str) -> str:
@@ -275,3 +308,9 @@ def override(setting: str, text: str) -> str:
 
 # Plain data: OmegaConf would check types by rules of its own, and take no 1e6 for a whole number.
 ConfigStore.instance().store(name="train_schema", node=asdict(TrainConfig()))
+# In Python, since YAML cannot say that it takes further keys without Hydra's plus.
+ConfigStore.instance().store(
+    group="optimizer",
+    name="custom",
+    node=OmegaConf.create({"_target_": "???", "name": None}, flags={"struct": False}),
+)

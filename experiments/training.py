@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 
-from alphagrad.sb3 import optimizers
+from alphagrad.sb3 import AlphaSchedule, optimizers
 from experiments import algorithms, environments
 from experiments.callbacks import (
     Diagnostics,
@@ -23,11 +23,11 @@ from experiments.callbacks import (
 )
 from experiments.config import TrainConfig
 from experiments.mistakes import ConfigurationError, one_line
+from experiments.optimizers import OptimizerModes
 from experiments.runs import snapshot
 from experiments.runs.plain_data import NoSnapshotError, decode, encode
 
 MODEL = "model.zip"
-STATISTICS = "normalization.npz"
 REFUSALS = (
     *(gym.error.Error, ImportError, AssertionError, TypeError, ValueError, NotImplementedError),
     MemoryError,
@@ -82,7 +82,8 @@ class Training:
             evaluation,
             Diagnostics(config.total_steps),
         )
-        if config.evaluation.points and not environments.has_time_limit(self.environment.envs[0]):
+        [spec] = self.environment.get_attr("spec", 0)
+        if config.evaluation.points and (spec is None or spec.max_episode_steps is None):
             steps = environments.EVALUATION_STEPS
             print(
                 f"{config.environment.id} has no time limit: episodes of evaluations end after "
@@ -101,6 +102,11 @@ class Training:
         self.logged: dict[str, dict[str, Any]] = {}  # and not yet written before an interruption
         self.earlier_seconds = 0.0  # of training before an interruption
         self.begin = time.perf_counter()
+
+    def close(self) -> None:
+        """End the processes of environments that have some."""
+        if self.config.environment.vectorization == "subproc":
+            self.environment.close()
 
     def seconds(self) -> float:
         """Return how long the training has taken, without interruptions."""
@@ -150,7 +156,7 @@ class Training:
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
-                callback=[*self.observers, *callbacks],
+                callback=[*self.of_optimizers(), *self.observers, *callbacks],
                 # In rollouts for on-policy algorithms, in episodes for the others.
                 log_interval=1 if isinstance(self.model, OnPolicyAlgorithm) else 10,
                 reset_num_timesteps=False,
@@ -165,6 +171,14 @@ class Training:
             where = f"at step {self.model.num_timesteps} ({type(error).__name__})"
             return f"{parameter} is not finite {where}"
         return None
+
+    def of_optimizers(self) -> list[BaseCallback]:
+        """Return the callbacks that see to the optimizers, which come first."""
+        callbacks: list[BaseCallback] = [OptimizerModes()]
+        if (end := self.config.optimizer.get("alpha_end")) is not None:
+            schedule = LinearSchedule(self.config.optimizer["alpha"], end, 1.0)
+            callbacks.append(AlphaSchedule(schedule))
+        return callbacks
 
     def outcome(self) -> dict[str, Any]:
         """Return a record's fields from ``steps`` to ``timing``."""
@@ -183,17 +197,12 @@ class Training:
         }
 
     def keep_model(self, folder: Path) -> None:
-        """Write what `load_policy` reads: SB3's ``model.zip``, and the observations' statistics.
-
-        With several training environments, each with statistics of its own, the first one's count.
-        """
+        """Write SB3's ``model.zip``, and the statistics of the observations."""
         self.model.save(folder / MODEL)
-        if self.config.environment.normalize:
-            statistics = environments.normalizer(self.environment.envs[0]).obs_rms
-            np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
+        environments.keep_statistics(self.environment, self.config.environment, folder)
 
-    def measure_optimizer(self) -> dict[str, int]:
-        """Return the optimized elements, and the bytes of optimizer state that grow with them."""
+    def measure_optimizer(self) -> dict[str, Any]:
+        """Return a record's field ``optimizer``: elements, bytes of state, and optimizers apart."""
         parameters = state_bytes = 0
         for optimizer in optimizers(self.model).values():
             parameters += sum(
@@ -205,4 +214,17 @@ class Training:
                     for name, value in state.items()
                     if isinstance(value, torch.Tensor) and name != "step"
                 )
-        return {"parameters": parameters, "state_bytes": state_bytes}
+        apart = {"apart": names} if (names := self.optimizers_apart()) else {}
+        return {"parameters": parameters, "state_bytes": state_bytes, **apart}
+
+    def optimizers_apart(self) -> dict[str, str]:
+        """Return the classes of optimizers that an algorithm makes by itself, by their names.
+
+        SAC, TQC and CrossQ give their entropy coefficient, no part of the policy, an Adam.
+        """
+        policy = {id(parameter) for parameter in self.model.policy.parameters()}
+        return {
+            name: type(optimizer).__name__
+            for name, optimizer in optimizers(self.model).items()
+            if not any(id(p) in policy for group in optimizer.param_groups for p in group["params"])
+        }

@@ -3,21 +3,36 @@
 import difflib
 import importlib
 import inspect
+import io
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Never
 
+import gymnasium as gym
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from torch.optim import Optimizer
 
+from alphagrad import AlphaGrad
 from experiments.config import (
+    SCHEDULED,
     Count,
+    EnvironmentConfig,
     Fraction,
     Index,
     Name,
@@ -29,6 +44,8 @@ from experiments.config import (
     refuse_bool,
 )
 from experiments.mistakes import ConfigurationError, one_line
+from experiments.optimizers import set_mode
+from experiments.origin import name_of
 
 
 def require_device(device: str) -> None:
@@ -102,6 +119,14 @@ ELSEWHERE = {
 }
 """Arguments of SB3's algorithms that a run's other settings give."""
 
+PACKAGES = {
+    "lion_pytorch": "lion-pytorch",
+    "pytorch_optimizer": "pytorch_optimizer",
+    "sb3_contrib": "sb3-contrib",
+    "schedulefree": "schedulefree",
+}
+"""What is to be installed for modules that groups of configs/ name, or their documentation."""
+
 
 def validate(composed: DictConfig) -> TrainConfig:
     """Check a composed configuration and bring its values to their declared types.
@@ -124,26 +149,131 @@ def validate_settings(settings: Any) -> TrainConfig:
         if argument in config.algorithm:
             hint = f": it is {setting}" if setting else ""
             raise ConfigurationError(f"algorithm.{argument} is not a setting{hint}")
+    check_environment(config.environment)
     check_target("algorithm", BaseAlgorithm, config.algorithm, HYPERPARAMETERS)
     optimizer_class = check_target("optimizer", Optimizer, config.optimizer, {})
     if "lr" in config.optimizer:
         raise ConfigurationError(
             "optimizer.lr is not a setting: the learning rate is algorithm.learning_rate"
         )
-    _try_step(optimizer_class, arguments(config.optimizer))
+    if config.optimizer.get("alpha_end") is not None and not issubclass(optimizer_class, AlphaGrad):
+        raise ConfigurationError(
+            f"optimizer.alpha_end = {config.optimizer['alpha_end']}: {optimizer_class.__name__} "
+            "has no alpha that could follow a schedule, AlphaGrad has"
+        )
+    check_schedule("algorithm", config.algorithm, NonNegative)
+    check_schedule("optimizer", config.optimizer, Positive)
+    try_optimizer(optimizer_class, arguments(config.optimizer), config.checkpoint.points)
+    if config.origin is not None and config.origin_name is None:
+        config.origin_name = name_of(config.origin)
+    if config.objective == "evaluation" and not config.evaluation.points:
+        raise ConfigurationError(
+            "objective = 'evaluation': evaluation.points = 0 should be at least 1"
+        )
     return config
 
 
-def _try_step(optimizer_class: type[Any], settings: dict[str, Any]) -> None:
-    """Make a step, which an optimizer has to do on dense gradients and without a closure."""
-    parameter = torch.zeros(1, requires_grad=True)
-    parameter.grad = torch.ones(1)
+def check_environment(environment: EnvironmentConfig) -> None:
+    """Check what is put around an environment.
+
+    Raises:
+        ConfigurationError: for the first setting that is wrong, or does not go with another.
+    """
+    for index, wrapper in enumerate(environment.wrappers):
+        group = f"environment.wrappers.{index}"
+        wrapped = import_class(f"{group}._target_", gym.Wrapper, wrapper.get("_target_"))
+        check_arguments(group, wrapped, gym.Wrapper, wrapper, {"env": Never})
+    if environment.vec_normalize is not None:
+        check_arguments(
+            "environment.vec_normalize",
+            VecNormalize,
+            VecEnvWrapper,
+            environment.vec_normalize,
+            {"venv": Never, "training": Never, "gamma": Fraction},
+        )
+        if environment.normalize:
+            raise ConfigurationError(
+                "environment.vec_normalize is given: environment.normalize = True should be false"
+            )
+    if environment.vectorization == "subproc" and environment.normalize:
+        raise ConfigurationError(
+            "environment.vectorization = 'subproc': environment.normalize = True should be false, "
+            "since evaluations read its statistics in this process; environment.vec_normalize={} "
+            "keeps them here"
+        )
+
+
+def check_schedule(group: str, settings: dict[str, Any], annotation: Any) -> None:
+    """Check the setting of a group that makes another one go somewhere, if it is given.
+
+    Raises:
+        ConfigurationError: if it is out of its range, or there is no number to begin with.
+    """
+    argument = SCHEDULED[group]
+    name = f"{argument}_end"
+    if settings.get(name) is None:
+        return
+    settings[name] = typed(f"{group}.{name}", annotation, settings[name])
+    if not isinstance(settings.get(argument), int | float):
+        raise ConfigurationError(
+            f"{group}.{name} = {settings[name]:g}: {group}.{argument} = "
+            f"{settings.get(argument)!r} should be the number from which it goes there"
+        )
+
+
+def try_optimizer(optimizer_class: type[Any], settings: dict[str, Any], checkpoints: int) -> None:
+    """Ask of an optimizer what SB3 will: steps on dense gradients, and to go on from its state.
+
+    Raises:
+        ConfigurationError: if it cannot do so.
+    """
+    name = optimizer_class.__name__
+    shown = f"optimizer ({', '.join([name, *(f'{k}={v}' for k, v in settings.items())])})"
+    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigurationError(
+            f"{shown}: its step needs a closure, and SB3's algorithms have none to give"
+        )
     try:
-        optimizer_class([parameter], lr=1e-3, **settings).step()
+        with torch.random.fork_rng(devices=[]):
+            faithful = _goes_on(lambda parameters: optimizer_class(parameters, lr=1e-3, **settings))
     except Exception as error:  # whatever a user's class raises
-        shown = ", ".join(f"{key}={value}" for key, value in settings.items())
-        name = optimizer_class.__name__
-        raise ConfigurationError(one_line(f"optimizer ({name}, {shown}): {error}")) from error
+        raise ConfigurationError(one_line(f"{shown}: {error}")) from error
+    if checkpoints and not faithful:
+        raise ConfigurationError(
+            f"checkpoint.points = {checkpoints}: {name} cannot go on from a checkpoint, since its "
+            "state_dict does not hold all that its steps depend on; checkpoint.points=0 trains "
+            "without"
+        )
+
+
+def _goes_on(make: Callable[[list[torch.Tensor]], Optimizer]) -> bool:
+    """Return whether an optimizer that is saved and loaded goes on as one that is not."""
+
+    def step(optimizer: Optimizer, parameters: list[torch.Tensor], count: int) -> None:
+        set_mode(optimizer, "train")
+        torch.manual_seed(count)
+        for _ in range(count):
+            for parameter in parameters:
+                parameter.grad = parameter.detach() + 1
+            optimizer.step()
+        set_mode(optimizer, "eval")
+
+    parameters = [torch.ones(2, 3).requires_grad_(), torch.ones(3).requires_grad_()]
+    optimizer = make(parameters)
+    step(optimizer, parameters, 2)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    step(optimizer, parameters, 3)
+    try:
+        again = make(copies)
+        again.load_state_dict(torch.load(file, weights_only=True))
+        step(again, copies, 3)
+    except Exception:  # whatever a user's class raises when it is loaded
+        return False
+    return all(torch.equal(copy, old) for copy, old in zip(copies, parameters, strict=True))
 
 
 def typed(setting: str, annotation: Any, value: Any) -> Any:
@@ -155,7 +285,11 @@ def typed(setting: str, annotation: Any, value: Any) -> Any:
     # A dataclass brings its own configuration; a signature may name any type, such as a tensor.
     config = None if is_dataclass(annotation) else ConfigDict(arbitrary_types_allowed=True)
     try:
-        return TypeAdapter(annotation, config=config).validate_python(value)
+        adapter = TypeAdapter(annotation, config=config)
+    except PydanticUserError:  # an annotation that is no type: the class itself may know
+        return value
+    try:
+        return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         # A union's error path ends in the names of its members: keep the user's keys only.
@@ -183,23 +317,36 @@ def check_target(
         ConfigurationError: for the first setting that is wrong.
     """
     cls = import_class(f"{group}._target_", base, settings.get("_target_"))
-    hints = _init_hints(cls)
+    check_arguments(group, cls, base, settings, ranges)
+    if settings.get("name") is None:
+        settings["name"] = cls.__name__.lower()
+    typed(f"{group}.name", Name, settings["name"])
+    return cls
+
+
+def check_arguments(
+    group: str, cls: type, base: type, settings: dict[str, Any], ranges: dict[str, Any]
+) -> None:
+    """Check keyword arguments by a class's signature, and bring them to their types.
+
+    Raises:
+        ConfigurationError: for the first that is wrong.
+    """
+    hints, others = _init_hints(cls, base)
     for key, value in arguments(settings).items():
         setting = f"{group}.{key}"
-        if key not in hints:
+        if (key not in hints and not others) or ranges.get(key) is Never:
             near = difflib.get_close_matches(key, hints, n=1)
             hint = f"; did you mean {group}.{near[0]}?" if near else ""
             raise ConfigurationError(
                 f"{setting} = {value!r}: {cls.__name__} has no such argument{hint}"
             )
         if not (isinstance(value, dict) and "_target_" in value):
-            annotation = ranges.get(key, hints[key])
+            annotation = ranges.get(key, hints.get(key, Any))
             if annotation in (int, float):
                 annotation = Annotated[annotation, BeforeValidator(refuse_bool)]
             checked = typed(setting, annotation, value)
             settings[key] = list(checked) if isinstance(checked, tuple) else checked
-    typed(f"{group}.name", Name, settings.get("name"))
-    return cls
 
 
 def import_class(setting: str, base: type, path: Any) -> type[Any]:
@@ -213,24 +360,44 @@ def import_class(setting: str, base: type, path: Any) -> type[Any]:
     try:
         cls = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a user's module raises
-        reason = one_line(f"{setting} = {path!r}: cannot be imported: {error}")
+        missing = PACKAGES.get(getattr(error, "name", None) or "")
+        hint = f"; pip install {missing!r} brings it" if missing else ""
+        reason = one_line(f"{setting} = {path!r}: cannot be imported: {error}{hint}")
         raise ConfigurationError(reason) from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigurationError(f"{setting} = {path!r}: should be a subclass of {base.__name__}")
     return cls
 
 
-def _init_hints(cls: type) -> dict[str, Any]:
-    """Return annotations of a class's arguments, following ``**kwargs`` up to its bases."""
+def _init_hints(cls: type, base: type) -> tuple[dict[str, Any], bool]:
+    """Return annotations of a class's arguments, following ``**kwargs`` up to its bases.
+
+    Returns:
+        The annotations by name, and whether the class takes others too: then its ``**kwargs`` go
+        on to ``base``, or to nothing.
+    """
     hints: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
+    others = False
+    for owner in cls.__mro__:
+        if owner is base:
+            break
+        if "__init__" not in vars(owner):
             continue
-        own = inspect.signature(vars(base)["__init__"], eval_str=True).parameters.values()
+        own = _parameters(vars(owner)["__init__"])
         for parameter in own:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 known = parameter.annotation is not parameter.empty
                 hints.setdefault(parameter.name, parameter.annotation if known else Any)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+        others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
+        if not others:
             break
-    return hints
+    return hints, others
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return a function's parameters; without annotations where these name what is not there."""
+    try:
+        return [*inspect.signature(function, eval_str=True).parameters.values()]
+    except Exception:  # whatever the evaluation of an annotation raises
+        found = inspect.signature(function).parameters.values()
+        return [parameter.replace(annotation=Any) for parameter in found]

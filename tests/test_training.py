@@ -1,7 +1,6 @@
 """A training from its configuration to a record's fields: what is refused, told and kept."""
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +8,21 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecNormalize
+from support.trainings import StateAt, assert_goes_on
 
+from alphagrad.sb3 import optimizers
 from experiments.callbacks import EnvironmentFaultError
+from experiments.environments import VectorEnvironment
 from experiments.mistakes import ConfigurationError
+from experiments.origin import begin
 from experiments.training import Training
-from experiments.validation import validate
 
 DQN = [
     *["algorithm=dqn_cleanrl", "optimizer=adam", "algorithm.learning_starts=100"],
     *["environment.id=CartPole-v1", "evaluation.points=0"],
 ]
-
-
-@pytest.fixture(scope="module")
-def make_training() -> Iterator[Callable[..., Training]]:
-    configs = Path(__file__).parents[1] / "configs"
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        yield lambda *overrides: Training(validate(compose("train", list(overrides))))
 
 
 def test_what_cannot_go_on_from_a_checkpoint_is_refused(
@@ -115,19 +109,6 @@ class Rows(KVWriter):
         pass
 
 
-class StateAt(BaseCallback):
-    def __init__(self, training: Training, step: int) -> None:
-        super().__init__()
-        self.training, self.step, self.content = training, step, io.BytesIO()
-
-    def _on_rollout_start(self) -> None:
-        if not self.content.getvalue() and self.num_timesteps >= self.step:
-            torch.save(self.training.state(), self.content)
-
-    def _on_step(self) -> bool:
-        return True
-
-
 def test_what_was_logged_and_not_yet_written_is_written_after_an_interruption(
     make_training: Callable[..., Training],
 ) -> None:
@@ -151,3 +132,172 @@ def test_what_was_logged_and_not_yet_written_is_written_after_an_interruption(
     assert rows.rows == later
     fields = undisturbed.outcome() | {"timing": None}
     assert resumed.outcome() | {"timing": None} == fields
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rates"),
+    [
+        (["algorithm=ppo"], (0.5, 0.0)),  # 64 of 128 steps are done at the first update
+        # From a rollout's begin on; without an end, it goes to 0, as in CleanRL's script.
+        (["algorithm=ppo_cleanrl"], (1.0, 0.5)),
+        (["algorithm=a2c", "algorithm.n_steps=64"], (0.5, 0.0)),
+    ],
+)
+def test_the_learning_rate_and_alpha_go_linearly_to_their_ends(
+    algorithm: list[str], rates: tuple[float, float], make_training: Callable[..., Training]
+) -> None:
+    overrides = [
+        *[*algorithm, "environment.id=Pendulum-v1", "total_steps=128", "algorithm.n_steps=64"],
+        *["algorithm.learning_rate=3e-3", "algorithm.learning_rate_end=1e-3"],
+        *["optimizer=alphagrad", "optimizer.alpha=10", "optimizer.alpha_end=2"],
+        "evaluation.points=0",
+    ]
+    assert_goes_on(make_training, *overrides, same_episodes=True)
+    training = make_training(*overrides)
+    [optimizer] = optimizers(training.model).values()
+    used: list[tuple[float, float]] = []
+
+    def note(*_: Any) -> None:
+        group = optimizer.param_groups[0]
+        if (group["lr"], group["alpha"]) not in used:
+            used.append((group["lr"], group["alpha"]))
+
+    optimizer.register_step_pre_hook(note)
+    assert training.learn() is None
+    expected = [(1e-3 + 2e-3 * rate, 2 + 8 * rate) for rate in rates]
+    assert used == [pytest.approx(pair) for pair in expected]
+
+
+def test_a_schedule_of_an_off_policy_algorithm(make_training: Callable[..., Training]) -> None:
+    overrides = ["algorithm=td3", "environment.id=Pendulum-v1", "total_steps=200", "optimizer=adam"]
+    overrides += ["algorithm.learning_rate_end=0", "algorithm.policy_kwargs.net_arch=[8]"]
+    training = assert_goes_on(make_training, *overrides, "evaluation.points=0", same_episodes=True)
+    for optimizer in optimizers(training.model).values():
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+class Picture(gym.Env[Any, Any]):
+    """A grey square, whose shade an action changes."""
+
+    observation_space = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=kwargs.get("seed"))
+        self.shade = int(self.np_random.integers(100))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.shade = min(max(self.shade + (5 if action else -5), 0), 255)
+        return self._seen(), float(action), self.shade == 0, False, {}
+
+    def _seen(self) -> np.ndarray:
+        return np.full((1, 36, 36), self.shade, dtype=np.uint8)
+
+
+gym.register("Picture-v0", f"{__name__}:Picture", max_episode_steps=20)
+STACK = "{_target_:gymnasium.wrappers.FrameStackObservation,stack_size:3}"
+SMALL = ["evaluation.points=2", "evaluation.episodes=1", "algorithm.policy_kwargs.net_arch=[8]"]
+PPO = ["algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=32", "total_steps=256"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [
+            *["algorithm=dqn", "total_steps=120", "algorithm.learning_starts=40"],
+            *["environment.id=Picture-v0", "algorithm.policy=CnnPolicy"],
+            *["algorithm.buffer_size=100", "algorithm.batch_size=8"],
+            f"environment.wrappers=[{STACK},{{_target_:gymnasium.wrappers.ReshapeObservation,"
+            "shape:[3,36,36]}]",
+        ],
+        [
+            *[*PPO, "environment.id=CartPole-v1", "environment.vec_normalize={}"],
+            *["environment.n_envs=2", f"environment.wrappers=[{STACK}]"],
+        ],
+        [
+            *["algorithm=td3", "total_steps=120", "algorithm.learning_starts=40"],
+            *["environment.id=Pendulum-v1", "environment.vec_normalize={norm_reward:false}"],
+        ],
+    ],
+)
+def test_a_training_goes_on_with_what_is_around_its_environment(
+    overrides: list[str], make_training: Callable[..., Training]
+) -> None:
+    arguments = [*overrides, *SMALL, "optimizer=alphagrad"]
+    training = assert_goes_on(make_training, *arguments, same_episodes=True)
+    assert len(training.outcome()["evaluation"]["returns"]) == 2
+
+
+def test_environments_in_processes_of_their_own_are_the_same_and_begin_anew(
+    make_training: Callable[..., Training],
+) -> None:
+    arguments = [*PPO, *SMALL, "environment.id=CartPole-v1", "optimizer=alphagrad"]
+    subproc = "environment.vectorization=subproc"
+    training = assert_goes_on(make_training, *arguments, subproc, same_episodes=False)
+    training.close()
+    here = make_training(*arguments)
+    assert here.learn() is None
+    assert training.outcome() | {"timing": None} == here.outcome() | {"timing": None}
+
+
+def test_a_kept_model_has_the_statistics_of_vec_normalize(
+    make_training: Callable[..., Training], tmp_path: Path
+) -> None:
+    overrides = [*PPO, *SMALL, "environment.id=CartPole-v1", "environment.vec_normalize={}"]
+    training = make_training(*overrides, "optimizer=adam")
+    training.learn()
+    training.keep_model(tmp_path)
+    kept = VecNormalize.load(str(tmp_path / "vec_normalize.pkl"), training.environment.venv)  # type: ignore
+    np.testing.assert_array_equal(kept.obs_rms.mean, training.environment.obs_rms.mean)  # type: ignore
+
+
+def test_the_statistics_of_observations_come_with_a_model(
+    make_training: Callable[..., Training], tmp_path: Path
+) -> None:
+    ppo = ["algorithm=ppo", "environment.id=Pendulum-v1", "algorithm.n_steps=32", "optimizer=adam"]
+    ppo += ["total_steps=64", "algorithm.batch_size=32", "evaluation.points=0"]
+    for around in ("environment.normalize=true", "environment.vec_normalize={}"):
+        first = make_training(*ppo, around)
+        assert first.learn() is None
+        first.keep_model(tmp_path)
+        second = make_training(*ppo, around, f"origin={tmp_path}/model.zip", "seed=1")
+        begin(second.config, second.model)
+        found = []
+        for training in (first, second):
+            vector = training.environment
+            if isinstance(vector, VectorEnvironment):
+                found.append(vars(vector.envs[0].get_wrapper_attr("obs_rms")))
+            else:
+                found.append(vars(vector.obs_rms))  # type: ignore[attr-defined]
+        np.testing.assert_equal(found[1], found[0])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["environment.wrappers=[{_target_:gymnasium.wrappers.No}]"], r"wrappers\.0\._target_ = "),
+        (["environment.wrappers=[{_target_:math.sqrt}]"], "should be a subclass of Wrapper"),
+        (["environment.wrappers=[{stack_size:3}]"], r"environment\.wrappers\.0\._target_ = None"),
+        (
+            ["environment.wrappers=[{_target_:gymnasium.wrappers.FrameStackObservation,stack:3}]"],
+            "has no such argument; did you mean environment.wrappers.0.stack_size",
+        ),
+        (
+            [f"environment.wrappers=[{STACK},{STACK.replace('3', '0')}]"],
+            r"environment\.wrappers\.1 \(FrameStackObservation\): The stack_size needs",
+        ),
+        (["environment.wrappers=[{_target_:gymnasium.wrappers.TimeLimit,env:3}]"], "no such arg"),
+        (["environment.wrappers=3"], r"environment\.wrappers = 3: should be a valid list"),
+        (["environment.vec_normalize={clip:3}"], "VecNormalize has no such argument"),
+        (["environment.vec_normalize={training:false}"], "VecNormalize has no such argument"),
+        (["environment.vec_normalize={}", "environment.normalize=true"], "should be false"),
+        (["environment.vectorization=threads"], "should be 'dummy' or 'subproc'"),
+        (["environment.vectorization=subproc", "environment.normalize=true"], "should be false"),
+    ],
+)
+def test_what_cannot_be_put_around_an_environment_is_refused(
+    overrides: list[str], message: str, make_training: Callable[..., Training]
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_training("environment.id=CartPole-v1", "optimizer=adam", *overrides)

@@ -12,14 +12,17 @@
 - ``output.txt``: what a process that a launcher started has printed;
 - ``traceback.txt``: of a failed run;
 - ``wandb.id``: the run's id in Weights & Biases (experiments/views/tracking.py);
-- ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
+- ``model.zip``, ``normalization.npz``, ``vec_normalize.pkl``: the final model, if
+  ``keep_model=true``, and the statistics that normalise its observations;
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
+import hashlib
 import platform
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -164,16 +167,18 @@ class Run:
         self,
         interrupted: dict[str, Any] | None = None,
         resumption: dict[str, Any] | None = None,
+        first_step: int = 0,
     ) -> None:
         """Write what is known before the first step.
 
         Args:
             interrupted: the provenance of the run that goes on here, if one does.
             resumption: the ``step`` from which it goes on, and whether with the ``same_episodes``.
+            first_step: the steps that another run has done, from whose end this one begins.
         """
         (self.folder / "traceback.txt").unlink(missing_ok=True)
         self._write_settings()
-        self.first_step = 0
+        self.first_step = first_step
         if interrupted is not None:
             self.provenance = interrupted
         if resumption is not None:
@@ -337,12 +342,20 @@ def provenance() -> dict[str, Any]:
 def third_party(config: TrainConfig) -> dict[str, str]:
     """Return the versions of the distributions that the run's own classes come from."""
     entry_point = environment_spec(config.environment.id).entry_point
-    paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
+    settings = [config.algorithm, config.optimizer, *config.environment.wrappers]
+    paths = [group["_target_"] for group in settings]
     paths += [entry_point] if isinstance(entry_point, str) else []
-    modules = {path.partition(":")[0].partition(".")[0] for path in paths}
-    known = packages_distributions() if modules - OWN_VERSIONS else {}
-    names = {name for module in modules - OWN_VERSIONS for name in known.get(module, [])}
-    return {name: version(name) for name in sorted(names)}
+    modules = {path.partition(":")[0] if ":" in path else path.rpartition(".")[0] for path in paths}
+    foreign = {name for name in modules if name.partition(".")[0] not in OWN_VERSIONS}
+    known = packages_distributions() if foreign else {}
+    found = {}
+    for module in foreign:
+        for name in known.get(module.partition(".")[0], []):
+            found[name] = version(name)
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if module.partition(".")[0] not in known and file:
+            found[module] = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    return dict(sorted(found.items()))
 
 
 def _git() -> dict[str, Any]:
