@@ -13,7 +13,7 @@ STUDY_ARGUMENTS = scale=$(SCALE) $(if $(TASK),task=$(TASK)) $(if $(filter 1,$(FR
 .PHONY: help setup test test-fast test-faults test-slurm test-gpu lint format reproduce-dqn reproduce-td3 reproduce-ppo status \
 	plots figure report claims check-results check-records benchmark benchmark-optimizer benchmark-throughput \
 	benchmark-equivalence benchmark-tracking sbx \
-	dashboard wandb-sync tensorboard video clean
+	dashboard wandb-sync tensorboard video docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
@@ -132,6 +132,10 @@ check-results: setup ## Check that the committed tables, verdicts, pictures and 
 
 check-records: setup ## Check that the committed records may stand beside each other
 	$(RUN) -m scripts.check_records
+
+docs: setup ## Write the reference of every module, from its docstrings: build/docs/index.html
+	PDOC_ALLOW_EXEC=1 $(RUN) -m pdoc --docformat google --output-directory build/docs alphagrad experiments scripts \
+	'!experiments.agents._native' '!scripts.benchmark'
 
 claims: setup ## A verdict for each claim, from the records: results/CLAIMS.md
 	$(RUN) -m scripts.claims
