@@ -105,6 +105,13 @@ def test_a_network_is_followed_to_where_its_parameters_are() -> None:
     assert gradients(modules)[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize("shape", [(5, 2), (5, 4)])
+def test_inputs_of_another_width_are_for_torch_which_has_the_words(shape: tuple[int, int]) -> None:
+    network = Mlp(make_modules([3, 8, 2], [nn.Tanh, nn.Identity], 0))
+    with pytest.raises(RuntimeError, match="shapes"):
+        network.forward(torch.randn(shape))
+
+
 def test_without_a_library_one_line_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -275,7 +275,7 @@ class PPO(cleanrl.PPO):
     def _differentiate(
         self, batch: RolloutBufferSamples, networks: GaussianMlp
     ) -> dict[str, Tensor]:
-        if native.supports(networks.log_std, *batch[1:]):
+        if native.supports(networks.log_std, networks.log_std_gradient, *batch[1:]):
             return self._differentiate_natively(batch, networks)
         evaluated = networks.evaluate_actions(batch.observations, batch.actions)
         gradients, statistics = self.loss_gradients(batch, *evaluated)

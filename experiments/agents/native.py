@@ -209,7 +209,8 @@ class Mlp(mlp.Mlp):
             self.memory = [p.detach() for p in self.parameters]  # nothing else comes to lie there
             self.capacity = max(self.capacity, rows)
             self._allocate()
-        return supports(inputs)
+        # For other widths, torch has the words.
+        return inputs.shape == (rows, self.by_inputs.shape[1]) and supports(inputs)
 
     def _allocate(self) -> None:
         widths = [layer.weight.shape[0] for layer in self.layers]
@@ -280,8 +281,9 @@ def step(optimizer: Optimizer, max_norm: float = math.inf) -> bool:
     """
     native, moments = library(), _moments(optimizer)
     if native is None or moments is None:
-        if type(optimizer) is not torch.optim.Adam and type(optimizer).__module__[:5] == "torch":
-            say(f"steps of {type(optimizer).__name__}")
+        kind = type(optimizer)
+        if kind is not torch.optim.Adam and kind.__module__.startswith("torch."):
+            say(f"steps of {kind.__name__}")
         return False
     [group] = optimizer.param_groups
     if max_norm < math.inf:

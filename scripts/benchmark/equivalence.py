@@ -96,7 +96,8 @@ def main() -> None:
             print(f"{given.protocol}, seed {seed}, {path}: {row[path]:.1f}", flush=True)
         rows = save(row)
         same = (rows[KEY[:3]] == pd.Series(row)[KEY[:3]]).all(axis=1)
-        print(*comparisons(rows[same], given.paths), sep="\n", flush=True)
+        for line in comparisons(rows[same], given.paths):
+            print(line, flush=True)
 
 
 def save(row: dict[str, object]) -> pd.DataFrame:
