@@ -91,7 +91,7 @@ def evaluation_return(record: Record) -> float:
 
 
 def _window_start(record: Record) -> float:
-    return round((1 - WINDOW) * record["configuration"]["total_steps"], 6)
+    return round((1 - WINDOW) * float(record["configuration"]["total_steps"]), 6)
 
 
 def untrained_return(curves: Iterable[Curve]) -> float:

@@ -123,6 +123,14 @@ class Plan:
         seeds = task.seeds.confirm if is_baseline or is_chosen else 0
         return range(FIRST_CONFIRM_SEED, FIRST_CONFIRM_SEED + seeds)
 
+    def confirm_runs(self, task: str, family: str) -> int:
+        """Return how many confirm runs a family has on a task, at most while its choice is open."""
+        each = self.tasks[task]
+        choice = self.choices.get((task, family))
+        shared = choice is not None and choice.value == self.config.families[family].default
+        both = family == self.baseline and each.main is None and not shared
+        return each.seeds.confirm * (1 + both)
+
     def waiting(self, task: str | None = None) -> list[str]:
         """Return a line for each family whose confirm runs wait for its choice.
 

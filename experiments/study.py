@@ -1,6 +1,7 @@
 """A study: the runs that it plans, without those that have a record, done by a launcher.
 
 python -m experiments.study study=ppo [stage=tune] [task=HalfCheetah-v4] [scale=quick]
+python -m experiments.study study=my_study.yaml plan=true
 """
 
 import sys
@@ -12,14 +13,17 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
+from rich.console import Console
 
 from experiments.config import STRICT, Count
+from experiments.forecast import as_table, forecast
 from experiments.interrupts import EXIT_CODE, Interrupted
 from experiments.launch.launchers import Launcher, make_launcher
 from experiments.launch.progress import Watch
 from experiments.launch.slurm import SlurmError
 from experiments.mistakes import exit_on_mistake
 from experiments.plan import Plan
+from experiments.runs.reading import read_yaml
 from experiments.study_config import CONFIRM, STAGES, TUNE, StudyConfig
 from experiments.validation import require_folder, typed
 
@@ -29,11 +33,12 @@ class StudyRunConfig:
     """One invocation of a study.
 
     Attributes:
-        study: see `StudyConfig`.
+        study: one of ``configs/study``, or the path of such a file; see `StudyConfig`.
         stage: ``tune``, ``confirm``, or ``all``: one after the other.
         task: only the runs of this task; null is all.
         scale: ``paper``, or ``quick``, whose results go to a folder of their own.
         overrides: further Hydra overrides for every run, as ``overrides=["device=cuda"]``.
+        plan: only list what there is and what is left; nothing is started or written.
         fresh: run again what has a record under ``results``, but not what has one under ``runs``.
         retry: ``failed`` tries again what has failed before; ``none`` leaves it out.
         launcher: one of ``configs/launcher``; its settings are described in its class.
@@ -48,6 +53,7 @@ class StudyRunConfig:
     task: str | None = None
     scale: Annotated[str, Field(pattern="^(paper|quick)$")] = "paper"
     overrides: list[str] = field(default_factory=list)
+    plan: bool = False
     fresh: bool = False
     retry: Annotated[str, Field(pattern="^(none|failed)$")] = "none"
     launcher: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +61,7 @@ class StudyRunConfig:
     results: str = "results"
     runs: str = "runs"
 
-    def plan(self) -> Plan:
+    def make_plan(self) -> Plan:
         """Return what the study plans at this scale.
 
         Raises:
@@ -67,6 +73,9 @@ class StudyRunConfig:
 # Not as a schema: OmegaConf takes no whole number for a float within a mapping of lists.
 ConfigStore.instance().store(name="study_schema", node=asdict(StudyRunConfig()))
 
+FILE = "file-of-the-command-line"
+"""What Hydra calls the study in a file that is named by its path."""
+
 
 def run_study(config: StudyRunConfig) -> bool:
     """Do the runs that have no record yet; return whether all have one now.
@@ -75,13 +84,29 @@ def run_study(config: StudyRunConfig) -> bool:
         ConfigurationError: for a setting that is wrong.
     """
     launcher = make_launcher(config.launcher)
-    plan = config.plan()
+    plan = config.make_plan()
+    if config.plan:
+        return show_plan(plan)
     require_folder("results", config.results)
     require_folder("runs", config.runs)
     finished = True
     for stage in STAGES if config.stage == "all" else [config.stage]:
         finished &= run_stage(config, plan, launcher, stage)
     return finished
+
+
+def show_plan(plan: Plan) -> bool:
+    """Print what a study has and what is left of it; return True.
+
+    Raises:
+        ConfigurationError: if a record is damaged.
+    """
+    for line in plan.choose():
+        print(line)
+    console = Console()
+    console.print(as_table(forecast(plan)))
+    console.print("Runs that have a record, of all that are planned; hours one after the other.")
+    return True
 
 
 def run_stage(config: StudyRunConfig, plan: Plan, launcher: Launcher, stage: str) -> bool:
@@ -141,6 +166,25 @@ def main(composed: DictConfig) -> None:
     sys.exit(0 if finished else 1)
 
 
+def accept_file(arguments: list[str]) -> list[str]:
+    """Return a command line in which ``study=<path>.yaml`` names a study that Hydra knows.
+
+    Raises:
+        ConfigurationError: if the file cannot be read.
+    """
+    accepted = []
+    for argument in arguments:
+        setting, _, value = argument.partition("=")
+        path = Path(value)
+        if setting == "study" and path.suffix in (".yaml", ".yml"):
+            content = {"name": path.stem, "title": path.stem} | read_yaml(path, dict)
+            ConfigStore.instance().store(name=FILE, node=content, group="study")
+            argument = f"study={FILE}"
+        accepted.append(argument)
+    return accepted
+
+
 if __name__ == "__main__":
     with exit_on_mistake():
+        sys.argv[1:] = accept_file(sys.argv[1:])
         main()

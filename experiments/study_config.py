@@ -15,7 +15,7 @@ QUICK = "quick"
 Values = list[Annotated[float, Field(allow_inf_nan=False)]]
 TUNE, CONFIRM = STAGES = ("tune", "confirm")
 FIRST_CONFIRM_SEED = 100
-SET_BY_STUDY = ("seed", "runs", "results", "protocol", "optimizer", "optimizer.name")
+SET_BY_STUDY = ("seed", "runs", "results", "protocol", "algorithm", "optimizer", "optimizer.name")
 """Settings that a study's overrides may not touch: it sets them itself."""
 
 
@@ -80,13 +80,14 @@ class FamilyConfig:
 
 @dataclass
 class TaskConfig:
-    """A protocol on one environment for a number of steps.
+    """An algorithm on one environment for a number of steps.
 
     A sensitivity task is another task with some overrides: does what was found there depend on
     them? Nothing is chosen on it. Its results are told beside the others, never aggregated.
 
     Attributes:
-        protocol: one of ``configs/protocol``; null takes the task's overrides as they are.
+        protocol: one of ``configs/protocol``.
+        algorithm: one of ``configs/algorithm``, instead of a protocol.
         environment: Gymnasium's id; by default the task's name.
         total_steps: environment steps; by default a million.
         sensitivity_of: the task whose protocol, environment, steps and choices a sensitivity task
@@ -101,6 +102,7 @@ class TaskConfig:
 
     __pydantic_config__ = STRICT
     protocol: str | None = None
+    algorithm: str | None = None
     environment: str | None = None
     total_steps: Count | None = None
     sensitivity_of: str | None = None
@@ -248,10 +250,12 @@ def _check_task(config: StudyConfig, where: str, task: TaskConfig) -> None:
     check_known(f"{where}.more_seeds", [more.family for more in task.more_seeds], config.families)
     check_free(f"{where}.overrides", task.overrides)
     if task.sensitivity_of is None:
+        if (task.protocol is None) == (task.algorithm is None):
+            raise ConfigurationError(f"{where}: should have either a protocol or an algorithm")
         return
     mains = [name for name, other in config.tasks.items() if other.sensitivity_of is None]
     check_known(f"{where}.sensitivity_of", [task.sensitivity_of], mains)
-    for setting in ("protocol", "environment", "total_steps"):
+    for setting in ("protocol", "algorithm", "environment", "total_steps"):
         if (value := getattr(task, setting)) is not None:
             main = f"{task.sensitivity_of}'s is taken over"
             raise ConfigurationError(f"{where}.{setting} = {value!r}: should be left out: {main}")
@@ -271,7 +275,7 @@ def _paper_task(config: StudyConfig, name: str) -> Task:
             if value not in grids.get(more.family, []):
                 where = f"study {config.name}: tasks.{name}.more_seeds"
                 raise ConfigurationError(f"{where}: {value:g} is no value of {more.family}")
-    protocol = [f"protocol={main.protocol}"] if main.protocol else []
+    made = f"protocol={main.protocol}" if main.protocol else f"algorithm={main.algorithm}"
     return Task(
         name,
         task.sensitivity_of,
@@ -280,7 +284,7 @@ def _paper_task(config: StudyConfig, name: str) -> Task:
         task.seeds or config.seeds,
         task.more_seeds,
         [
-            *protocol,
+            made,
             f"environment.id={main.environment or task.sensitivity_of or name}",
             f"total_steps={main.total_steps or 1_000_000}",
             *main.overrides,

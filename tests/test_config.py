@@ -166,6 +166,7 @@ RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "see
         [*RUN, "device=cpu"],
         [*RUN, "environment.reset_transitions=false", "evaluation.at_start=false"],
         [*RUN, "matmul_precision=highest"],
+        [*RUN, "environment.contact_margins=new"],
         [
             *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
             *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3", "total_steps=1000000"],
@@ -188,6 +189,7 @@ def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
         "environment.id=HalfCheetah-v5",
         "environment.reset_transitions=true",
         "matmul_precision=high",
+        "environment.contact_margins=old",
         "total_steps=999999",
         "evaluation.points=0",
         "evaluation.at_start=true",

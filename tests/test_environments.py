@@ -12,7 +12,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from experiments.agents import cleanrl
 from experiments.config import EnvironmentConfig
-from experiments.environments import make, make_evaluation, make_vector
+from experiments.environments import (
+    make,
+    make_evaluation,
+    make_vector,
+    use_old_contact_margins,
+)
 
 NORMALIZED = EnvironmentConfig(id="HalfCheetah-v4", normalize=True, time_limit_is_terminal=True)
 GAMMA = 0.99
@@ -146,6 +151,37 @@ def test_a_reset_becomes_a_transition_of_the_replay_buffer() -> None:
     np.testing.assert_array_equal(np.diff(ends), np.array(lengths[1 : len(ends)]) + 1)
 
 
+def test_td3_learns_from_resets_as_dqn_does() -> None:
+    config = EnvironmentConfig(id="Hopper-v4", reset_transitions=True)
+    model = cleanrl.TD3("MlpPolicy", make_vector(config, GAMMA), seed=0, learning_starts=1_000)
+    model.learn(300)
+    buffer = model.replay_buffer
+    assert buffer is not None
+    ends = np.flatnonzero(buffer.dones[:299, 0])
+    assert len(ends) > 5
+    np.testing.assert_array_equal(buffer.observations[ends + 1], buffer.next_observations[ends])
+    assert not buffer.rewards[ends + 1].any()
+    assert not buffer.dones[ends + 1].any()
+    heights = buffer.next_observations[ends + 1][:, 0, 0]
+    assert (np.abs(heights - 1.25) < 0.01).all()  # where Hopper begins
+
+
+def test_ppo_learns_from_resets_and_bootstraps_none_of_them() -> None:
+    config = EnvironmentConfig(
+        id="Pendulum-v1", normalize=True, time_limit_is_terminal=True, reset_transitions=True
+    )
+    model = cleanrl.PPO("MlpPolicy", make_vector(config, GAMMA), seed=0, n_steps=512)
+    model.learn(512)
+    buffer = model.rollout_buffer
+    starts = np.flatnonzero(buffer.episode_starts[:, 0])
+    # Pendulum's episodes have 200 steps. An episode begins with its transition from the last one.
+    np.testing.assert_array_equal(starts, [0, 200, 401])
+    assert not buffer.rewards[starts[1:]].any()
+    assert np.count_nonzero(buffer.rewards) == 510
+    lengths = [episode["l"] for episode in model.ep_info_buffer or []]
+    assert lengths == [200, 200]
+
+
 def test_a_seeded_reset_is_one_in_the_middle_of_reset_transitions() -> None:
     environment = make(EnvironmentConfig(id="CartPole-v1", reset_transitions=True), GAMMA)
     first, _ = environment.reset(seed=3)
@@ -226,3 +262,45 @@ def test_a_time_limit_is_set_where_there_is_none(environment_id: str, limit: int
     environment.reset(seed=0)
     if limit == 7:
         assert [environment.step(0)[3] for _ in range(7)] == [*[False] * 6, True]
+
+
+def contacts(margins: str) -> np.ndarray:
+    """The distances at which Hopper's geoms are in contact while it falls and lies about."""
+    hopper: Any = make(EnvironmentConfig(id="Hopper-v4", contact_margins=margins), GAMMA).unwrapped
+    hopper.reset(seed=0)
+    rng = np.random.default_rng(0)
+    distances: list[float] = []
+    for _ in range(300):
+        hopper.step(rng.uniform(-1, 1, 3))
+        distances += [contact.dist for contact in hopper.data.contact]
+    return np.array(distances)
+
+
+def test_old_contact_margins_are_the_larger_of_two_and_not_their_sum() -> None:
+    margin = 0.001  # of each of Hopper's geoms
+    new, old = contacts("new"), contacts("old")
+    assert margin < new.max() <= 2 * margin
+    assert 0 < old.max() <= margin
+    hopper: Any = make(EnvironmentConfig(id="Hopper-v4", contact_margins="old"), GAMMA).unwrapped
+    assert (hopper.model.geom_margin == margin / 2).all()
+
+
+def test_without_margins_old_ones_change_nothing() -> None:
+    new, old = (
+        make(EnvironmentConfig(id="HalfCheetah-v4", contact_margins=margins), GAMMA)
+        for margins in ("new", "old")
+    )
+    np.testing.assert_array_equal(new.reset(seed=1)[0], old.reset(seed=1)[0])
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        action = rng.uniform(-1, 1, 6)
+        np.testing.assert_array_equal(new.step(action)[0], old.step(action)[0])
+
+
+def test_old_contact_margins_are_refused_where_they_cannot_be() -> None:
+    with pytest.raises(ValueError, match="contact_margins = 'old': this is no environment of Mu"):
+        make(EnvironmentConfig(id="CartPole-v1", contact_margins="old"), GAMMA)
+    hopper: Any = make(EnvironmentConfig(id="Hopper-v4"), GAMMA).unwrapped
+    hopper.model.geom_margin[1] = 0.002
+    with pytest.raises(ValueError, match="works where all geoms have one margin, not several"):
+        use_old_contact_margins(hopper)

@@ -34,7 +34,7 @@ def plan(*overrides: str, **changes: Any) -> Plan:
     assert isinstance(composed, dict)
     composed["study"] |= changes
     config: StudyRunConfig = typed("", StudyRunConfig, composed)
-    return config.plan()
+    return config.make_plan()
 
 
 @cache
@@ -451,6 +451,8 @@ def test_a_record_without_a_curve_is_named(tmp_path: Path) -> None:
         ({"quick": {"tasks": ["x"]}}, "quick.tasks: 'x' should be one of CartPole-v1"),
         ({"quick": {"values": {"x": [1]}}}, "quick.values: 'x' should be one of"),
         ({"seeds": {"tune": 101}}, "study.seeds.tune = 101"),
+        ({"tasks": {"CartPole-v1": {}}}, "should have either a protocol or an algorithm"),
+        ({"tasks": {"CartPole-v1": {"algorithm": "dqm"}}}, "algorithm/dqm"),
         (
             {"tasks": ONE_TASK | {"x": {"sensitivity_of": "y"}}},
             "tasks.x.sensitivity_of: 'y' should be one of CartPole-v1",
@@ -471,10 +473,20 @@ def test_a_record_without_a_curve_is_named(tmp_path: Path) -> None:
             "quick.tasks: x is not without CartPole-v1",
         ),
         (
-            {"tasks": {"CartPole-v1": {"more_seeds": [{"family": "adam", "values": [7]}]}}},
+            {
+                "tasks": {
+                    "CartPole-v1": {
+                        "protocol": "dqn_cleanrl",
+                        "more_seeds": [{"family": "adam", "values": [7]}],
+                    }
+                }
+            },
             "tasks.CartPole-v1.more_seeds: 7 is no value of adam",
         ),
-        ({"tasks": {"CartPole-v1": {"families": ["lion"]}}}, "families: 'lion' should be one of"),
+        (
+            {"tasks": {"CartPole-v1": {"protocol": "dqn_cleanrl", "families": ["lion"]}}},
+            "families: 'lion' should be one of",
+        ),
     ],
     ids=lambda value: json.dumps(value)[:50] if isinstance(value, dict) else "",
 )

@@ -203,7 +203,7 @@ def make_model(config: EnvironmentConfig) -> PPO:
         EnvironmentConfig(id="Pendulum-v1"),
         EnvironmentConfig(id="MountainCarContinuous-v0"),
         EnvironmentConfig(id="FrozenLake-v1"),
-        EnvironmentConfig(id="Hopper-v4", observation_dtype="float32"),
+        EnvironmentConfig(id="Hopper-v4", observation_dtype="float32", contact_margins="old"),
         EnvironmentConfig(id="HalfCheetah-v5", normalize=True, time_limit_is_terminal=True),
         # Whose rewards and observations have parts from the step before.
         EnvironmentConfig(id="Ant-v5"),

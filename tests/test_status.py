@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from support.runs import make_run, outcome
 
+from experiments.config import TrackingConfig
 from experiments.runs.run import Run
 from experiments.runs.status import collect, main, rich_view, run_status
 
@@ -37,6 +38,15 @@ def test_pace_and_time_left_count_from_the_resumption(tmp_path: Path) -> None:
     assert status is not None
     assert (status.state, status.steps_per_second, status.seconds_left) == ("running", 20.0, 20.0)
     assert status.task == "dqn-CartPole-v1"
+
+
+def test_runs_of_a_study_are_counted_by_its_task_and_stage(tmp_path: Path) -> None:
+    run = make_run(tmp_path, tracking=TrackingConfig(group="dqn/CartPole-v1/confirm"))
+    run.folder.mkdir()
+    run.start()
+    started(tmp_path, 1)
+    tasks = [status.task for status in collect(tmp_path)]
+    assert sorted(tasks) == ["dqn-CartPole-v1", "dqn/CartPole-v1/confirm"]
 
 
 def test_no_time_is_left_beyond_the_last_step(tmp_path: Path) -> None:

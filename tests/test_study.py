@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from support.runs import publish
+from support.runs import publish, run_module
 
 from experiments.launch.progress import Watch
 from experiments.mistakes import ConfigurationError
@@ -40,7 +40,7 @@ def composed(*overrides: str) -> StudyRunConfig:
 
 
 def members(*overrides: str) -> list[Member]:
-    return composed(*overrides).plan().members("tune")
+    return composed(*overrides).make_plan().members("tune")
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -231,3 +231,28 @@ def test_a_run_that_another_study_has_is_not_run_again(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "results/other/study.json").read_text())
     [arm] = manifest["arms"]
     assert arm["runs"] == [{"stage": "tune", "seed": 0, "identity": original.run.identity}]
+
+
+def test_a_study_may_be_a_file_anywhere_and_its_plan_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "dqn.yaml").write_text(  # not the study of this name
+        """
+defaults:
+  - families: paper
+tasks:
+  Pendulum-v1: {algorithm: td3, total_steps: 3_000}
+families:
+  adam: {values: [1.0e-3], default: 1.0e-3}
+  alphagrad: {values: [1, 10]}
+seeds: {tune: 2, confirm: 3}
+"""
+    )
+    done = run_module("experiments.study", "study=./dqn.yaml", "plan=true", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines()]
+    assert ["Pendulum-v1", "adam", "0 of 2", "0 of 6", "unknown", ""] in rows
+    assert ["Pendulum-v1", "alphagrad", "0 of 4", "0 of 3", "unknown", ""] in rows
+    assert [path.name for path in tmp_path.iterdir()] == ["dqn.yaml"]
+
+    done = run_module("experiments.study", "study=no.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "no.yaml: there is no such file\n"

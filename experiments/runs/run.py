@@ -196,6 +196,7 @@ class Run:
             "started": self.started,
             "updated": now(),
             "reason": reason,
+            "group": self.config.tracking.group,
         }
         write_json(self.folder / STATUS, content)
 
@@ -278,6 +279,7 @@ class _Status:
     started: datetime
     updated: datetime
     reason: str | None
+    group: str | None = None
 
 
 _STATUS = TypeAdapter(_Status)

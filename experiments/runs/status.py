@@ -45,6 +45,8 @@ class RunStatus:
         steps_per_second: since the run was started or resumed; null if it has only begun.
         seconds_left: at that pace; null if not known or not running.
         reason: of a failure or a divergence, or why it is pending.
+        group: the study, task and stage that it was started for, by which runs are counted; null is
+            a run of no study.
     """
 
     run: str
@@ -56,11 +58,12 @@ class RunStatus:
     steps_per_second: float | None
     seconds_left: float | None
     reason: str | None
+    group: str | None
 
     @property
     def task(self) -> str:
-        """Algorithm and environment, by which runs are grouped."""
-        return self.run.rsplit("-seed", 1)[0].rsplit("-", 1)[0]
+        """The group, or algorithm and environment."""
+        return self.group or self.run.rsplit("-seed", 1)[0].rsplit("-", 1)[0]
 
 
 def run_status(folder: Path, now: datetime) -> RunStatus | None:
@@ -82,7 +85,7 @@ def run_status(folder: Path, now: datetime) -> RunStatus | None:
     left = remaining / rate if state == "running" and rate else None
     return RunStatus(
         *(folder.name, state, step, status["first_step"], total, updated),
-        *(rate, left, status["reason"]),
+        *(rate, left, status["reason"], status.get("group")),
     )
 
 
@@ -95,7 +98,7 @@ def collect(runs: Path) -> list[RunStatus]:
             status = run_status(path.parent, now)
         except ConfigurationError as error:
             name = path.parent.name
-            status = RunStatus(name, "damaged", 0, 0, 0, now, None, None, str(error))
+            status = RunStatus(name, "damaged", 0, 0, 0, now, None, None, str(error), None)
         found += [status] if status is not None else []
     return found
 

@@ -53,7 +53,7 @@ def study_size(study: str) -> tuple[int, int]:
     """Return how many runs a study plans, as far as it is known, and the steps of the first."""
     with initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
         composed = OmegaConf.to_container(compose("study", [f"study={study}"]), resolve=True)
-        plan = typed("", StudyRunConfig, composed).plan()
+        plan = typed("", StudyRunConfig, composed).make_plan()
     return sum(len(plan.members(stage)) for stage in STAGES), plan.arms[0].config.total_steps
 
 
