@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from experiments.measures import training_return
+from experiments.mistakes import ConfigurationError
+from experiments.runs.reading import read_json
 
 RESAMPLES = 2000
 CUT = 0.25
@@ -85,3 +90,15 @@ def choose(
     }
     best = values[int(np.argmax(scores))]
     return Choice(best, names[best], by)
+
+
+def read_training_return(path: Path) -> float:
+    """Return a record's training return; see `experiments.measures`.
+
+    Raises:
+        ConfigurationError: if the record is damaged.
+    """
+    try:
+        return training_return(read_json(path) or {})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(f"{path}: damaged: no curve of returns in it") from error

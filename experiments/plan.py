@@ -10,16 +10,14 @@ the tuning runs. The manifest, ``<results>/<study>/study.json``, says all of it 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.arms import Arm, short_of, task_arms
-from experiments.choice import Choice, choose
+from experiments.choice import Choice, choose, read_training_return
 from experiments.config import environment_spec, override
-from experiments.measures import training_return
 from experiments.mistakes import ConfigurationError
 from experiments.runs.reading import read_json
 from experiments.runs.records import FOLDER, compact, find_records, sealed
@@ -54,9 +52,11 @@ class Plan:
 
     Attributes:
         arms: task by task, family by family, by value.
+        choices: those that have been made, by task and family.
 
     Raises:
-        ConfigurationError: for a setting that is wrong, or arms that are the same run.
+        ConfigurationError: for a setting that is wrong, arms that are the same run, or a manifest
+            that is damaged.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Plan:
         self.tasks = checked_tasks(config, scale)
         self.arms = [arm for task in self.tasks.values() for arm in self._arms(task)]
         self._check_arms()
+        self.choices = self._read_choices()
 
     @property
     def path(self) -> Path:
@@ -147,9 +148,8 @@ class Plan:
                     lines.append(f"{name}: {family} waits for {missing} tuning runs of {chooser}")
         return lines
 
-    @cached_property
-    def choices(self) -> dict[tuple[str, str], Choice]:
-        """The choices that the manifest holds, by task and family.
+    def _read_choices(self) -> dict[tuple[str, str], Choice]:
+        """Return the choices that the manifest holds, by task and family.
 
         Raises:
             ConfigurationError: if the manifest is damaged, or runs have begun with a chosen value
@@ -192,6 +192,7 @@ class Plan:
         """
         lines = []
         published = find_records(self.results)
+        self.choices = self._read_choices()  # another process may be at another task of the study
         for name, task in self.tasks.items():
             for family in task.families if task.main is None else []:
                 before = self.choices.get((name, family))
@@ -331,7 +332,8 @@ class Plan:
         arms = self._tuned(task, family)
         returns = {
             arm.value: [
-                _training_return(published[arm.run(TUNE, seed).identity]) for seed in arm.tune_seeds
+                read_training_return(published[arm.run(TUNE, seed).identity])
+                for seed in arm.tune_seeds
             ]
             for arm in arms
         }
@@ -384,13 +386,6 @@ class Member:
         if record is not None:
             write_text(self.record, compact(sealed(record)) + "\n")
         return record is not None
-
-
-def _training_return(path: Path) -> float:
-    try:
-        return training_return(read_json(path) or {})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"{path}: damaged: no curve of returns in it") from error
 
 
 def _lines(manifest: dict[str, Any]) -> str:
