@@ -186,7 +186,6 @@ RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "see
         [*RUN, "environment.reset_transitions=false", "evaluation.at_start=false"],
         [*RUN, "matmul_precision=highest"],
         [*RUN, "environment.contact_margins=new"],
-        [*RUN, "environment.reset_transitions=false"],
         [*RUN, "algorithm.learning_rate_end=null", "optimizer.alpha_end=null"],
         [
             *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
