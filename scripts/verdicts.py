@@ -1,40 +1,42 @@
-"""Verdicts and the rules that lead to them.
-
-When they were fixed, and what was changed since: results/FINDINGS.md, "How sure".
+"""Verdicts and the rules that lead to them: docs/statistics.md, with how often each rule errs.
 
 Two optimizers are compared by the probability of improvement, which needs no unit and is not moved
 by a single lucky run. Following Bouthillier et al., "Accounting for Variance in Machine Learning
 Benchmarks", MLSys 2021 (https://arxiv.org/abs/2103.03098), a difference counts if it is significant
 (the 95% interval excludes 0.5) and meaningful (the probability is at least 0.75).
-
-An optimizer that has several settings counts, at each seed, with the one chosen on all other seeds
-(`scripts.statistics.tuned_arm`), for its final score, whatever is then compared.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 import numpy as np
+from scipy.special import logit
+from scipy.stats import norm
 
-from scripts.stability import ReturnRange
+from scripts.scores import Arm
 from scripts.statistics import (
+    NORMAL_QUANTILE,
     Estimate,
     FloatArray,
     aggregate_iqm,
     interval_estimates,
-    probability_of_improvement,
 )
 
 MEANINGFUL = 0.75
+NON_INFERIOR = 0.25
 SUBSTANTIAL = 0.1
 """A tenth of what the rival gained over the untrained policy."""
 SMALLEST_GAIN = 0.01
 """Of the way from the untrained policy to the best; a rival's smaller gain counts as this."""
 FEWEST_SEEDS = 5
-"""Of every arm, or there is no verdict. With three, even arms that do not overlap at all come about
-by chance in one case of ten (2 of the 20 ways to deal six scores to two arms); with five, in one of
-126. The percentile interval of so few is narrower than it should be as well."""
+"""Of every arm, or a complete plan is undecided all the same: with three, even arms that do not
+overlap at all come about by chance in one case of ten; with five, in one of 126."""
+SIGNIFICANT = 0.05
+POWER = 0.8
+MOST_SEEDS = 500
+"""Beyond this nobody says how many seeds would decide."""
 
 
 class Verdict(StrEnum):
@@ -43,6 +45,13 @@ class Verdict(StrEnum):
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     UNDECIDED = "undecided"
+    DEPENDS = "depends on the measure"
+    INCOMPLETE = "incomplete"
+
+    @property
+    def decided(self) -> bool:
+        """Whether it says that something is so, or is not."""
+        return self in (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED)
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,63 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Which runs a check waits for.
+
+    Attributes:
+        planned: All that it rests on, by study, task, arm and seed.
+        done: Those that have a record.
+    """
+
+    planned: frozenset[tuple[str, str, str, int]] = frozenset()
+    done: frozenset[tuple[str, str, str, int]] = frozenset()
+
+    def __or__(self, other: "Progress") -> "Progress":
+        """Return that of both."""
+        return Progress(self.planned | other.planned, self.done | other.done)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing of what was planned."""
+        return bool(self.planned) and self.done == self.planned
+
+    @property
+    def text(self) -> str:
+        """How many runs there are of those that are planned."""
+        return f"{len(self.done):,} of {len(self.planned):,} runs"
+
+    @property
+    def missing(self) -> str:
+        """The arms that lack runs; with their seeds where some are there."""
+        arms: dict[tuple[str, str, str], list[int]] = {}
+        for *arm, seed in sorted(self.planned - self.done):
+            arms.setdefault((arm[0], arm[1], arm[2]), []).append(seed)
+        begun = {run[:3] for run in self.done}
+        return "; ".join(
+            f"{arm} on {task} of {study}, "
+            + (f"seeds {', '.join(map(str, seeds))}" if (study, task, arm) in begun else "all")
+            for (study, task, arm), seeds in arms.items()
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule comes to.
+
+    Attributes:
+        verdict: Reproduced, not reproduced or undecided.
+        p_value: The level at which it would no longer be decided; 1 while undecided.
+        seeds: How many of every arm would decide it, if what was measured is the truth.
+    """
+
+    verdict: Verdict
+    p_value: float = 1.0
+    seeds: float | None = None
+
+
+@dataclass(frozen=True)
 class Check:
-    """One thing that a claim asserts, put to the test.
+    """One thing that a claim asserts, put to the test by one measure.
 
     Attributes:
         statement: What is tested.
@@ -66,6 +130,10 @@ class Check:
         numbers: What it was decided by first, then what else is worth knowing.
         runs: How many runs it rests on, by study.
         change: What would change the verdict.
+        measure: The measure's title; ``None`` if it is no matter of returns, and holds for all.
+        p_value: `Outcome.p_value`; ``None`` if it does not depend on chance.
+        progress: The runs that were planned for it.
+        exploratory: Whether the numbers are of tuning runs, since those planned are not complete.
     """
 
     statement: str
@@ -74,6 +142,10 @@ class Check:
     numbers: tuple[Number, ...]
     runs: dict[str, int]
     change: str
+    measure: str | None = None
+    p_value: float | None = None
+    progress: Progress = field(default_factory=Progress)
+    exploratory: bool = False
 
 
 def decide(reproduced: bool, not_reproduced: bool) -> Verdict:
@@ -84,17 +156,82 @@ def decide(reproduced: bool, not_reproduced: bool) -> Verdict:
 
 
 def combine(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return reproduced if all are, and not reproduced if one is not."""
+    """Return incomplete if one is, else reproduced if all are, and not reproduced if one is not."""
+    if not verdicts or Verdict.INCOMPLETE in verdicts:
+        return Verdict.INCOMPLETE
     return decide(
         all(verdict is Verdict.REPRODUCED for verdict in verdicts),
         Verdict.NOT_REPRODUCED in verdicts,
     )
 
 
+def over_measures(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return what one claim comes to by several measures: the same for all, or that it depends."""
+    if Verdict.INCOMPLETE in verdicts:
+        return Verdict.INCOMPLETE
+    return verdicts[0] if len(set(verdicts)) == 1 else Verdict.DEPENDS
+
+
+def joint_p_value(checks: Sequence[Check]) -> float | None:
+    """Return the p-value of what checks come to together; ``None`` if chance plays no part.
+
+    All have to be reproduced, so the largest counts; one that is not is enough, so the smallest
+    counts as often as there are checks.
+    """
+    chances = [check for check in checks if check.p_value is not None]
+    verdict = combine([check.verdict for check in checks])
+    if not chances:
+        return None
+    if verdict is Verdict.REPRODUCED:
+        return max(check.p_value or 0 for check in chances)
+    refuted = [c.p_value or 0 for c in chances if c.verdict is Verdict.NOT_REPRODUCED]
+    if verdict is Verdict.NOT_REPRODUCED and refuted:
+        return min(1.0, min(refuted) * len(chances))
+    # Refuted by what is no matter of chance, or not decided.
+    return None if verdict is Verdict.NOT_REPRODUCED else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p-values, in the order given."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
+    return [float(value) for value in np.minimum(adjusted, 1)]
+
+
 def number(name: str, estimate: Estimate) -> Number:
-    """Return a number from an estimate of a single value."""
+    """Return a number from an estimate of a single value.
+
+    Where all resamples agree there is no interval: it would say that the number is exact.
+    """
     low, high = (None if end is None else float(end) for end in (estimate.low, estimate.high))
+    if low is not None and low == high:
+        low = high = None
     return Number(name, float(estimate.value), low, high)
+
+
+def seeds_needed(estimate: Estimate, threshold: float, seeds: int, scale: bool = True) -> float:
+    """Return how many seeds of every arm would tell a number from a threshold in 80% of cases.
+
+    If what was measured is the truth, and by intervals that shrink with the root of the seeds.
+
+    Args:
+        estimate: Of a single number, with an interval.
+        threshold: What it has to be told from.
+        seeds: Of every arm that it was measured with.
+        scale: Whether the number is a probability, whose interval is one of its logit.
+    """
+    if estimate.low is None or estimate.high is None:
+        return np.inf
+    ends = np.array([estimate.low, estimate.value, estimate.high, threshold], dtype=np.float64)
+    if scale:
+        ends = logit(np.clip(ends, 1e-3, 1 - 1e-3))
+    distance = abs(ends[1] - ends[3])
+    error = (ends[2] - ends[0]) / 2 / NORMAL_QUANTILE
+    if not distance:
+        return np.inf
+    return float(np.ceil(seeds * ((NORMAL_QUANTILE + norm.ppf(POWER)) * error / distance) ** 2))
 
 
 BETTER = (
@@ -103,68 +240,100 @@ BETTER = (
 )
 
 
-def better(estimate: Number) -> Verdict:
+def better(estimate: Estimate, seeds: int) -> Outcome:
+    """Return the outcome by the rule `BETTER`."""
+    verdict = better_verdict(estimate)
+    edge = 0.5 if estimate.value >= MEANINGFUL else MEANINGFUL
+    return _outcome(verdict, estimate, edge, seeds)
+
+
+def better_verdict(estimate: Estimate) -> Verdict:
     """Return the verdict by the rule `BETTER`."""
     if estimate.low is None or estimate.high is None:
         return Verdict.UNDECIDED
-    return decide(estimate.value >= MEANINGFUL and estimate.low > 0.5, estimate.high < MEANINGFUL)
+    meaningful = bool(estimate.value >= MEANINGFUL)
+    return decide(meaningful and bool(estimate.low > 0.5), bool(estimate.high < MEANINGFUL))
 
 
-def above(estimate: Number, threshold: float) -> Verdict:
+def above(estimate: Estimate, threshold: float, seeds: int, scale: bool = True) -> Outcome:
     """Return reproduced if the interval lies above the threshold, not reproduced if below."""
     if estimate.low is None or estimate.high is None:
-        return Verdict.UNDECIDED
-    return decide(estimate.low > threshold, estimate.high < threshold)
+        return Outcome(Verdict.UNDECIDED)
+    verdict = decide(bool(estimate.low > threshold), bool(estimate.high < threshold))
+    return _outcome(verdict, estimate, threshold, seeds, scale)
 
 
-def below(estimate: Number, threshold: float) -> Verdict:
-    """Return reproduced if the interval lies below the threshold, not reproduced if above."""
-    if estimate.low is None or estimate.high is None:
-        return Verdict.UNDECIDED
-    return decide(estimate.high < threshold, estimate.low > threshold)
+def _outcome(
+    verdict: Verdict, estimate: Estimate, edge: float, seeds: int, scale: bool = True
+) -> Outcome:
+    if verdict is Verdict.UNDECIDED or estimate.p_value is None:
+        return Outcome(verdict, seeds=seeds_needed(estimate, edge, seeds, scale))
+    return Outcome(verdict, float(estimate.p_value(edge)))
 
 
-def improvement(x: FloatArray, y: FloatArray) -> Number:
-    """Return the probability of improvement of X over Y."""
-    return number(
-        "probability of improvement", interval_estimates(probability_of_improvement, x, y)
-    )
+def all_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a rule whose parts all have to hold."""
+    verdict = combine([outcome.verdict for outcome in outcomes])
+    open_ = [o.seeds for o in outcomes if o.verdict is Verdict.UNDECIDED and o.seeds is not None]
+    if verdict is Verdict.REPRODUCED:
+        return Outcome(verdict, max(outcome.p_value for outcome in outcomes))
+    if verdict is Verdict.NOT_REPRODUCED:
+        refuted = [o.p_value for o in outcomes if o.verdict is Verdict.NOT_REPRODUCED]
+        return Outcome(verdict, min(1.0, min(refuted) * len(outcomes)))
+    return Outcome(verdict, seeds=max(open_, default=None))
 
 
-def relative_gain(x: FloatArray, y: FloatArray, extent: ReturnRange, rival: str) -> Number:
+def relative_gain(
+    pairs: Sequence[tuple[Arm, Arm]], extents: Sequence[tuple[float, float]]
+) -> Estimate:
     """Return by which share X gained more over the untrained policy than its rival Y did.
 
-    Y's gain counts as at least `SMALLEST_GAIN` of the task's range, so that the share stays finite,
-    and keeps its sign, where Y ends at or below the untrained return. If neither gained anything
-    there is no share: it is NaN, without an interval, and decides nothing.
+    The average over tasks. Y's gain counts as at least `SMALLEST_GAIN` of the task's range, so that
+    the share stays finite, and keeps its sign, where Y ends at or below the untrained return. If
+    neither gained anything on a task there is no share: it is NaN, without an interval, and decides
+    nothing.
 
     Args:
-        x: Final scores, in units of return, shape (seeds,).
-        y: Likewise; the number of seeds may differ.
-        extent: Of all runs of the task.
-        rival: What Y is called.
+        pairs: X and Y on each task.
+        extents: The return of the untrained policy, and the best, of each task.
     """
-    name = f"gain over untrained, relative to {rival}'s"
-    smallest = SMALLEST_GAIN * (extent.best - extent.untrained)
-    if smallest <= 0 or max(aggregate_iqm(x), aggregate_iqm(y)) <= extent.untrained:
-        return Number(name, float("nan"))
-
-    def gain(x: FloatArray, y: FloatArray, *, axis: int = 0) -> FloatArray:
-        ours, theirs = (aggregate_iqm(side, axis=axis) - extent.untrained for side in (x, y))
-        return np.asarray(ours / np.maximum(theirs, smallest) - 1)
-
-    return number(name, interval_estimates(gain, x, y))
+    gain = partial(gains, extents=extents)
+    scores = [arm.scores for arm in (*(x for x, _ in pairs), *(y for _, y in pairs))]
+    for (x, y), (untrained, best) in zip(pairs, extents, strict=True):
+        idle = max(aggregate_iqm(x.scores), aggregate_iqm(y.scores)) <= untrained
+        if idle or not best > untrained:
+            return Estimate(np.asarray(np.nan), None, None)
+    return interval_estimates(gain, *scores)
 
 
-def lacking(statement: str, rule: str, runs: dict[str, int], lacks: str) -> Check:
-    """Return a check that cannot be made yet."""
-    return Check(statement, rule, Verdict.UNDECIDED, (), runs, f"More runs: {lacks}.")
+def gains(*scores: FloatArray, extents: Sequence[tuple[float, float]], axis: int = 0) -> FloatArray:
+    """Return the relative gain, averaged over tasks, as statistic of `interval_estimates`.
+
+    Args:
+        *scores: Those of X on each task, then those of Y.
+        extents: As `relative_gain` takes them.
+        axis: That of the seeds.
+    """
+    shares = []
+    tasks = len(extents)
+    for x, y, (untrained, best) in zip(scores[:tasks], scores[tasks:], extents, strict=True):
+        ours, theirs = (aggregate_iqm(side, axis=axis) - untrained for side in (x, y))
+        shares.append(ours / np.maximum(theirs, SMALLEST_GAIN * (best - untrained)) - 1)
+    return np.asarray(np.mean(shares, axis=0))
 
 
-def change(verdict: Verdict) -> str:
+def change(outcome: Outcome) -> str:
     """Return what would change a verdict that rests on intervals."""
-    if verdict is Verdict.UNDECIDED:
+    if outcome.verdict.decided:
+        return "New seeds that move an interval across the rule's threshold."
+    if outcome.seeds is None:
+        return "Runs that learn something, or an interval."
+    if outcome.seeds > MOST_SEEDS:
         return (
-            "More seeds: the intervals are too wide, or too close to the threshold, for the rule."
+            f"If what was measured is the truth, not even {MOST_SEEDS} seeds of every arm would "
+            "decide it: it lies at the rule's threshold."
         )
-    return "New seeds that move an interval across the rule's threshold."
+    return (
+        f"About {outcome.seeds:.0f} seeds of every arm would decide it in {POWER:.0%} of cases, if "
+        "what was measured is the truth."
+    )
