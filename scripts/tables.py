@@ -230,7 +230,7 @@ def _score(number: float | FloatArray) -> str:
     value = float(number)
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def name_of(study: Study) -> str:

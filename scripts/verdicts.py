@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 from scipy.stats import norm
 
@@ -92,16 +93,24 @@ class Progress:
 
     @property
     def missing(self) -> str:
-        """The arms that lack runs; with their seeds where some are there."""
+        """What lacks runs: the seeds of arms that have some, the number of arms that have none."""
         arms: dict[tuple[str, str, str], list[int]] = {}
-        for *arm, seed in sorted(self.planned - self.done):
-            arms.setdefault((arm[0], arm[1], arm[2]), []).append(seed)
+        for study, task, arm, seed in sorted(self.planned - self.done):
+            arms.setdefault((study, task, arm), []).append(seed)
         begun = {run[:3] for run in self.done}
-        return "; ".join(
-            f"{arm} on {task} of {study}, "
-            + (f"seeds {', '.join(map(str, seeds))}" if (study, task, arm) in begun else "all")
-            for (study, task, arm), seeds in arms.items()
-        )
+        whole: dict[tuple[str, str], list[str]] = {}
+        lines = []
+        for (study, task, arm), seeds in arms.items():
+            if (study, task, arm) in begun:
+                lines.append(f"{arm} on {task} of {study}, seeds {', '.join(map(str, seeds))}")
+            else:
+                whole.setdefault((study, task), []).append(arm)
+        lines += [
+            f"{' and '.join(names) if len(names) < 3 else f'{len(names)} arms'} on {task} of "
+            f"{study}, all"
+            for (study, task), names in whole.items()
+        ]
+        return "; ".join(lines)
 
 
 @dataclass(frozen=True)
@@ -240,32 +249,44 @@ BETTER = (
 )
 
 
+Sides = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Whether something is reproduced, and whether it is not; of any shape, for the calibration."""
+
+
+def better_sides(estimate: Estimate) -> Sides:
+    """Return the two conditions of the rule `BETTER`; there has to be an interval."""
+    assert estimate.low is not None
+    assert estimate.high is not None
+    reproduced = (estimate.value >= MEANINGFUL) & (estimate.low > 0.5)
+    return reproduced, estimate.high < MEANINGFUL
+
+
+def above_sides(estimate: Estimate, threshold: float) -> Sides:
+    """Return whether the interval lies above a threshold, and whether below."""
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.low > threshold, estimate.high < threshold
+
+
 def better(estimate: Estimate, seeds: int) -> Outcome:
     """Return the outcome by the rule `BETTER`."""
-    verdict = better_verdict(estimate)
+    if estimate.low is None:
+        return Outcome(Verdict.UNDECIDED)
     edge = 0.5 if estimate.value >= MEANINGFUL else MEANINGFUL
-    return _outcome(verdict, estimate, edge, seeds)
-
-
-def better_verdict(estimate: Estimate) -> Verdict:
-    """Return the verdict by the rule `BETTER`."""
-    if estimate.low is None or estimate.high is None:
-        return Verdict.UNDECIDED
-    meaningful = bool(estimate.value >= MEANINGFUL)
-    return decide(meaningful and bool(estimate.low > 0.5), bool(estimate.high < MEANINGFUL))
+    return _outcome(better_sides(estimate), estimate, edge, seeds)
 
 
 def above(estimate: Estimate, threshold: float, seeds: int, scale: bool = True) -> Outcome:
     """Return reproduced if the interval lies above the threshold, not reproduced if below."""
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None:
         return Outcome(Verdict.UNDECIDED)
-    verdict = decide(bool(estimate.low > threshold), bool(estimate.high < threshold))
-    return _outcome(verdict, estimate, threshold, seeds, scale)
+    return _outcome(above_sides(estimate, threshold), estimate, threshold, seeds, scale)
 
 
 def _outcome(
-    verdict: Verdict, estimate: Estimate, edge: float, seeds: int, scale: bool = True
+    sides: Sides, estimate: Estimate, edge: float, seeds: int, scale: bool = True
 ) -> Outcome:
+    verdict = decide(*map(bool, sides))
     if verdict is Verdict.UNDECIDED or estimate.p_value is None:
         return Outcome(verdict, seeds=seeds_needed(estimate, edge, seeds, scale))
     return Outcome(verdict, float(estimate.p_value(edge)))

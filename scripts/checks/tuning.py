@@ -28,6 +28,7 @@ from scripts.verdicts import (
     Number,
     Outcome,
     Progress,
+    Sides,
     Verdict,
     above,
     all_of,
@@ -184,11 +185,16 @@ def difference(tasks: Sequence[Control]) -> tuple[Outcome, list[Number]]:
     numbers.insert(0, number(name, estimate))
     if estimate.low is None or estimate.high is None or estimate.p_value is None:
         return Outcome(Verdict.UNDECIDED), numbers
-    verdict = decide(bool(estimate.high < 0), bool(estimate.low >= 0))
+    verdict = decide(*map(bool, critical_sides(estimate.low, estimate.high)))
     if verdict is Verdict.UNDECIDED:
         seeds = min(len(arm.records) for task in tasks for arm in task.subject.arms)
         return Outcome(verdict, seeds=seeds_needed(estimate, 0, seeds, scale=False)), numbers
     return Outcome(verdict, float(estimate.p_value(0))), numbers
+
+
+def critical_sides(low: FloatArray, high: FloatArray) -> Sides:
+    """Return whether there are fewer decades than the control has, and whether there are not."""
+    return high < 0, low >= 0
 
 
 class Interaction(Rule):
