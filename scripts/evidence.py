@@ -72,6 +72,12 @@ class Pair:
     sweep: tuple["Pair", ...] = ()
 
     @property
+    def idle(self) -> bool:
+        """Whether neither learned anything: there is nothing to compare."""
+        best = max(float(aggregate_iqm(arm.scores)) for arm in (self.x, self.y))
+        return best <= self.extent.untrained
+
+    @property
     def seeds(self) -> int:
         """How many seeds the smaller side has."""
         return min(len(self.x.records), len(self.y.records))
@@ -178,7 +184,7 @@ class TaskEvidence:
         """
         study, task = self.study.name, self.task.name
         planned = [
-            (arm.name, run)
+            (arm.name + " (tuning)" * (stage is Stage.tune), run)
             for arm in self.study.arms
             if (arm.task, arm.family, arm.value) == (task, family.name, value)
             for run in arm.runs

@@ -124,7 +124,9 @@ def performance_profile(*strata: FloatArray, taus: FloatArray) -> Estimate:
     return Estimate(shares.value[index], shares.low[index], shares.high[index])
 
 
-def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
+def interval_estimates(
+    statistic: Statistic, *strata: FloatArray, seed: int = 0, level: float = PERCENTILE_LEVEL
+) -> Estimate:
     """Return a statistic with its 95% stratified bootstrap percentile interval.
 
     Seeds are drawn with replacement within each stratum, never across: each task is a stratum, and
@@ -135,6 +137,7 @@ def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0)
         statistic: Takes the strata and ``axis``, as `aggregate_iqm` does.
         *strata: One array for each task or side, of shape (seeds, ...).
         seed: Seed of the resampling.
+        level: Nominal level, by which the interval covers 95%.
 
     Returns:
         The estimate, without an interval if a stratum has fewer than three seeds or a sample is
@@ -150,7 +153,7 @@ def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0)
         axis=0,
         n_resamples=RESAMPLES,
         batch=1000,  # bounds the memory that curves take
-        confidence_level=PERCENTILE_LEVEL,
+        confidence_level=level,
         method="percentile",
         paired=False,
         vectorized=True,
@@ -158,18 +161,15 @@ def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0)
     )
     drawn = found.bootstrap_distribution
     interval = found.confidence_interval
-    return Estimate(value, interval.low, interval.high, lambda at: percentile_p_value(drawn, at))
+    return Estimate(
+        value, interval.low, interval.high, lambda at: _percentile_p_value(drawn, at, level)
+    )
 
 
-def percentile_p_value(drawn: FloatArray, at: float) -> FloatArray:
-    """Return the level, as p-value, at which a percentile interval of 95% would end at a number.
-
-    Args:
-        drawn: The statistic in each resample, the last axis.
-        at: The number.
-    """
+def _percentile_p_value(drawn: FloatArray, at: float, level: float) -> FloatArray:
+    """Return the p-value of a number by a percentile interval: 0.05 at the ends of the nominal."""
     beyond = np.minimum((drawn <= at).mean(axis=-1), (drawn >= at).mean(axis=-1))
-    widened = (1 - CONFIDENCE_LEVEL) / (1 - PERCENTILE_LEVEL)
+    widened = (1 - CONFIDENCE_LEVEL) / (1 - level)
     return np.asarray(np.minimum(2 * beyond * widened, 1))
 
 

@@ -9,7 +9,6 @@ Benchmarks", MLSys 2021 (https://arxiv.org/abs/2103.03098), a difference counts 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,12 @@ from scripts.statistics import (
     Estimate,
     FloatArray,
     aggregate_iqm,
-    interval_estimates,
 )
 
 MEANINGFUL = 0.75
 NON_INFERIOR = 0.25
 SUBSTANTIAL = 0.1
 """A tenth of what the rival gained over the untrained policy."""
-SMALLEST_GAIN = 0.01
-"""Of the way from the untrained policy to the best; a rival's smaller gain counts as this."""
 FEWEST_SEEDS = 5
 """Of every arm, or a complete plan is undecided all the same: with three, even arms that do not
 overlap at all come about by chance in one case of ten; with five, in one of 126."""
@@ -304,43 +300,40 @@ def all_of(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(verdict, seeds=max(open_, default=None))
 
 
-def relative_gain(
-    pairs: Sequence[tuple[Arm, Arm]], extents: Sequence[tuple[float, float]]
-) -> Estimate:
+def relative_gain(sides: Sequence[tuple[Arm, Arm, float]]) -> float:
     """Return by which share X gained more over the untrained policy than its rival Y did.
 
-    The average over tasks. Y's gain counts as at least `SMALLEST_GAIN` of the task's range, so that
-    the share stays finite, and keeps its sign, where Y ends at or below the untrained return. If
-    neither gained anything on a task there is no share: it is NaN, without an interval, and decides
-    nothing.
+    Of interquartile means, averaged over tasks; to be shown, not to decide: a share of a gain that
+    may be small has no interval that covers. NaN if Y gained nothing on a task.
 
     Args:
-        pairs: X and Y on each task.
-        extents: The return of the untrained policy, and the best, of each task.
+        sides: X, Y and the return of the untrained policy on each task.
     """
-    gain = partial(gains, extents=extents)
-    scores = [arm.scores for arm in (*(x for x, _ in pairs), *(y for _, y in pairs))]
-    for (x, y), (untrained, best) in zip(pairs, extents, strict=True):
-        idle = max(aggregate_iqm(x.scores), aggregate_iqm(y.scores)) <= untrained
-        if idle or not best > untrained:
-            return Estimate(np.asarray(np.nan), None, None)
-    return interval_estimates(gain, *scores)
+    ours = np.array([aggregate_iqm(x.scores) - start for x, _, start in sides])
+    theirs = np.array([aggregate_iqm(y.scores) - start for _, y, start in sides])
+    return float(np.mean(ours / np.where(theirs > 0, theirs, np.nan))) - 1
 
 
-def gains(*scores: FloatArray, extents: Sequence[tuple[float, float]], axis: int = 0) -> FloatArray:
-    """Return the relative gain, averaged over tasks, as statistic of `interval_estimates`.
+def with_gain(scores: FloatArray, untrained: float, factor: float) -> FloatArray:
+    """Return scores with their gain over the untrained policy multiplied; losses stay."""
+    return np.where(scores > untrained, untrained + factor * (scores - untrained), scores)
+
+
+def large_enough(estimate: Estimate, seeds: int) -> Outcome:
+    """Return whether a difference is as large as it has to be, if a probability says so.
 
     Args:
-        *scores: Those of X on each task, then those of Y.
-        extents: As `relative_gain` takes them.
-        axis: That of the seeds.
+        estimate: The probability that X beats Y with the gain that it has to beat.
+        seeds: Of the smallest arm.
+
+    Returns:
+        Reproduced if the probability is at least a half: that there is a difference is for another
+        rule to be sure of. Not reproduced if its interval lies below.
     """
-    shares = []
-    tasks = len(extents)
-    for x, y, (untrained, best) in zip(scores[:tasks], scores[tasks:], extents, strict=True):
-        ours, theirs = (aggregate_iqm(side, axis=axis) - untrained for side in (x, y))
-        shares.append(ours / np.maximum(theirs, SMALLEST_GAIN * (best - untrained)) - 1)
-    return np.asarray(np.mean(shares, axis=0))
+    outcome = above(estimate, 0.5, seeds)
+    if outcome.verdict is Verdict.UNDECIDED and estimate.value >= 0.5:
+        return Outcome(Verdict.REPRODUCED, 0.0)
+    return outcome if outcome.verdict is not Verdict.REPRODUCED else Outcome(outcome.verdict, 0.0)
 
 
 def change(outcome: Outcome) -> str:

@@ -27,8 +27,10 @@ from scripts.verdicts import (
     all_of,
     better,
     change,
+    large_enough,
     number,
     relative_gain,
+    with_gain,
 )
 
 
@@ -129,8 +131,8 @@ class Comparison(Rule, Opponents):
             return f"Runs with a number: some have no {measure.title}."
         if few := [pair for pair in pairs if pair.seeds < FEWEST_SEEDS]:
             return f"A plan with {FEWEST_SEEDS} seeds at least: {few[0].title} has {few[0].seeds}."
-        if idle := [p.title for p in pairs if p.x.failed.all() and p.y.failed.all()]:
-            return f"Runs with a result: on {', '.join(idle)} none of either has one."
+        if idle := [pair.title for pair in pairs if pair.idle]:
+            return f"Runs that learn something: on {', '.join(idle)} neither does."
         return None
 
     @abstractmethod
@@ -187,15 +189,10 @@ def scores(pairs: Sequence[Pair]) -> list[Number]:
     ]
 
 
-def gain(pairs: Sequence[Pair]) -> tuple[Number, Outcome]:
-    """Return the relative gain, and whether its interval lies above a tenth."""
-    extents = [(pair.extent.untrained, pair.extent.best) for pair in pairs]
-    found = relative_gain([(pair.x, pair.y) for pair in pairs], extents)
+def gain(pairs: Sequence[Pair]) -> Number:
+    """Return the relative gain, to be shown."""
     name = f"gain over untrained, relative to {pairs[0].y.family.title}'s"
-    large = above(found, SUBSTANTIAL, fewest_seeds(pairs), scale=False)
-    if large.verdict is Verdict.UNDECIDED and found.value > SUBSTANTIAL:
-        large = Outcome(Verdict.REPRODUCED, 0.0)  # the probability has to be sure, not the size
-    return number(name, found), large
+    return Number(name, relative_gain([(p.x, p.y, p.extent.untrained) for p in pairs]))
 
 
 class Better(Comparison):
@@ -217,15 +214,21 @@ class Substantial(Comparison):
     rule: Literal["substantial"]
     statement: str = "Substantially higher returns"
     RULE = (
-        f"{BETTER} The relative gain must be above {SUBSTANTIAL:g} as well; an interval of it that "
-        "lies below means not reproduced."
+        f"{BETTER} And the probability that a run beats one of the other with {SUBSTANTIAL:.0%} "
+        "more gain over the untrained policy must be at least 0.5; an interval of it that lies "
+        "below means not reproduced."
     )
 
     def judge(self, pairs: Sequence[Pair]) -> Judged:
         """Compare scores, and the gains over the untrained policy."""
         found = chances("probability of improvement", pairs, measured(pairs))
-        size, large = gain(pairs)
-        numbers = [*found.numbers, size, *scores(pairs)]
+        more = [
+            (pair.x.measured, with_gain(pair.y.measured, pair.extent.untrained, 1 + SUBSTANTIAL))
+            for pair in pairs
+        ]
+        beyond = chances(f"probability of {SUBSTANTIAL:.0%} more gain", pairs, more)
+        large = large_enough(improvement(*more), fewest_seeds(pairs))
+        numbers = [*found.numbers, *beyond.numbers, gain(pairs), *scores(pairs)]
         return Judged(all_of([found.outcome, large]), numbers)
 
 
@@ -243,7 +246,7 @@ class Competitive(Comparison):
         """Compare scores, and show the gains over the untrained policy."""
         found = chances("probability of improvement", pairs, measured(pairs))
         outcome = above(improvement(*measured(pairs)), NON_INFERIOR, fewest_seeds(pairs))
-        return Judged(outcome, [*found.numbers, gain(pairs)[0], *scores(pairs)])
+        return Judged(outcome, [*found.numbers, gain(pairs), *scores(pairs)])
 
 
 class Stability(Comparison):

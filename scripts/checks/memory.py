@@ -43,7 +43,8 @@ class LessMemory(Rule):
         return [
             Check(
                 self.statement,
-                "Reproduced if so in every study that has runs of both. Sizes do not depend on chance: one run will do.",
+                "Reproduced if so in every study that has runs of both. Sizes do not depend on "
+                "chance: one run will do.",
                 decide(bool(less) and all(less), not all(less)),
                 tuple(numbers),
                 runs,

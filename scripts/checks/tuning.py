@@ -30,15 +30,19 @@ from scripts.verdicts import (
     Progress,
     Sides,
     Verdict,
-    above,
     all_of,
     better,
     change,
     decide,
+    large_enough,
     number,
     relative_gain,
     seeds_needed,
+    with_gain,
 )
+
+CRITICAL_LEVEL = 0.99
+"""Nominal level of the percentile interval of `Critical`: of three seeds it covers 95%."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,8 @@ def difference(tasks: Sequence[Control]) -> tuple[Outcome, list[Number]]:
     name = f"decades of {ours.title}'s {ours.symbol} less those of {theirs.title}'s {theirs.symbol}"
     if np.isnan(measured).any():
         return Outcome(Verdict.UNDECIDED), [Number(name, float("nan")), *numbers]
-    estimate = interval_estimates(fewer, *(scores for task in tasks for scores in task.strata))
+    strata = [scores for task in tasks for scores in task.strata]
+    estimate = interval_estimates(fewer, *strata, level=CRITICAL_LEVEL)
     numbers.insert(0, number(name, estimate))
     if estimate.low is None or estimate.high is None or estimate.p_value is None:
         return Outcome(Verdict.UNDECIDED), numbers
@@ -209,8 +214,9 @@ class Interaction(Rule):
     RULE: ClassVar[str] = (
         "For each ordered pair of studies, the confirm runs of the second at its own choices "
         "against its tuning runs at the value that is best over all tasks of the first, averaged "
-        f"over the second's tasks; where both are the same value it is a tie. {BETTER} It must "
-        f"come less than {NEAR_BEST:.0%} of the way from untrained to the choice as well. "
+        f"over the second's tasks; where both are the same value it is a tie. {BETTER} And the "
+        f"probability that the choice is ahead with {NEAR_BEST:.0%} of its gain must be at least "
+        "0.5; an interval of it that lies below means not reproduced. "
         "Reproduced if one pair is, its p-value times the number of pairs being at most "
         f"{SIGNIFICANT:g}; not reproduced if all are not."
     )
@@ -302,7 +308,7 @@ def compare(
         The outcome, and the probability of improvement; ``None`` without runs of both.
     """
     best = best_over(first, values)
-    sides, arms, extents = [], [], []
+    sides, arms = [], []
     for task, family in second:
         chosen = task.study.choice(task.task, family) if stage is Stage.confirm else None
         chosen = task.tuned(family) if chosen is None else chosen
@@ -313,25 +319,19 @@ def compare(
         same = x.value == y.value
         tie = np.zeros(len(x.records)), np.zeros(len(y.records))
         sides.append(tie if same else (x.measured, y.measured))
-        arms.append((x if same else y, x))
-        extents.append(task.extent(Stage.tune, by))
+        arms.append((x if same else y, x, task.extent(Stage.tune, by).untrained))
     if not sides or best is None:
         return None
-    lost = relative_gain(arms, [(extent.untrained, extent.best) for extent in extents])
+    less = [(with_gain(x.measured, untrained, NEAR_BEST), y.measured) for y, x, untrained in arms]
+    kept = relative_gain(arms)
     title, other = second[0][0].study.title, first[0][0].study.title
     name = (
         f"{title}: probability that its choice beats {other}'s best, {second[0][1].symbol} "
-        f"{best:g}, which keeps {1 + float(lost.value):.0%} of the gain"
+        f"{best:g}, which keeps {1 + kept:.0%} of the gain"
     )
     estimate = improvement(*sides)
     seeds = min(len(side) for pair in sides for side in pair)
-    kept = above(lost, NEAR_BEST - 1, seeds, scale=False)
-    if lost.value < NEAR_BEST - 1:
-        behind = Outcome(Verdict.REPRODUCED, 0.0)  # the probability has to be sure, not the share
-    elif kept.verdict is Verdict.REPRODUCED:
-        behind = Outcome(Verdict.NOT_REPRODUCED, kept.p_value)
-    else:
-        behind = Outcome(Verdict.UNDECIDED, seeds=kept.seeds)
+    behind = large_enough(improvement(*less), seeds)
     return all_of([better(estimate, seeds), behind]), number(name, estimate)
 
 
