@@ -134,11 +134,13 @@ CRITICAL = (
 
 
 def real_grids(arms: Sequence[Arm]) -> Iterator[Grid]:
-    """Yield the setting of each family that has runs enough at three values or more."""
+    """Yield the setting of the baseline and of the subject, with runs enough at three values."""
     if not arms or np.isnan(arms[0].scores).any():
         return
     for family in {arm.family.name: arm.family for arm in arms}.values():
         own = [arm for arm in arms if arm.family == family and len(arm.records) >= RUNS]
+        if not any(arm.is_baseline or arm.is_subject for arm in own):
+            continue
         own.sort(key=lambda arm: arm.value)
         if len(own) > 2 and own[0].value > 0:
             values = tuple(arm.value for arm in own)
