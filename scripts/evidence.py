@@ -28,7 +28,7 @@ from scripts.studies import (
 )
 from scripts.verdicts import Progress
 
-FIRST_CONFIRM_SEED = 100
+FIRST_CONFIRM_SEED = 100  # as in experiments/study_config.py
 
 
 class ClaimError(Exception):

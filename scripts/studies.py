@@ -51,12 +51,12 @@ class Candidate(Schema):
     Attributes:
         iqm: Of the training measure over the tuning seeds.
         seeds: How many.
-        chosen_share: How often it would be chosen if the seeds were drawn anew.
+        chosen_share: How often it would be chosen if the seeds were drawn anew, if that is known.
     """
 
     iqm: float | None
     seeds: PositiveInt
-    chosen_share: float
+    chosen_share: float | None
 
 
 class Choice(Schema):
