@@ -361,7 +361,7 @@ def main(arguments: list[str]) -> int:
         return 2
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a pipe has no edge: keep each row on one line
+        console.width = 400  # a pipe has no edge: keep each row on one line
     for study in studies:
         table = summarize(study)
         paths = write_table(table)
