@@ -22,6 +22,8 @@ NORMAL_QUANTILE = float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2))
 PERCENTILE_LEVEL = 0.97
 """Nominal level of the bootstrap's percentile intervals: at 10 to 20 seeds they cover less than
 they say, and these cover 93% to 96% (docs/statistics.md)."""
+EXTREME = 0.05
+"""A probability of improvement this close to 0 or 1 gets the score interval."""
 RESAMPLES = 10_000
 MINIMUM_SEEDS = 3
 """With fewer seeds than this, an interval says nothing and none is given."""
@@ -177,13 +179,14 @@ def improvement(*tasks: tuple[FloatArray, FloatArray]) -> Estimate:
     """Return the probability of improvement of X over Y, averaged over tasks, with its interval.
 
     That of Brunner and Munzel, whose variance allows for other spreads and for ties, on the scale
-    of the logit, with their degrees of freedom. Where the runs of a task are separated completely,
-    or tie completely, that variance is zero; there it is that of Newcombe's score interval. Runs
-    without a result are minus infinity: below the others.
+    of the logit, with their degrees of freedom. Beyond 0.95 and below 0.05 few runs make all of
+    that variance, or none: there it is Wilson's score interval with the largest variance that the
+    probability can have, p (1 - p) over the smaller number of runs. A task of several whose runs
+    are separated completely, or tie completely, has the variance of that. Runs without a result
+    are minus infinity: below the others.
 
-    Brunner and Munzel, "The nonparametric Behrens-Fisher problem", Biometrical Journal 2000;
-    Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic,
-    part 2", Statistics in Medicine 2006, method 5.
+    Brunner and Munzel, "The nonparametric Behrens-Fisher problem", Biometrical Journal 2000; for
+    the bound: Birnbaum and Klose, Annals of Mathematical Statistics 1957.
 
     Args:
         *tasks: The scores of X and of Y, each of shape (..., runs).
@@ -202,17 +205,19 @@ def improvement(*tasks: tuple[FloatArray, FloatArray]) -> Estimate:
     own = np.concatenate(sizes).reshape(-1, *[1] * value.ndim) - 1.0
     variance = parts.sum(axis=0)
     freedom: FloatArray = variance**2 / (parts**2 / own).sum(axis=0)
-    apart = (value <= 0) | (value >= 1)
+    apart = (value < EXTREME) | (value > 1 - EXTREME)
     inner = np.where(apart, 0.5, value)
     error = np.sqrt(variance) / (inner * (1 - inner))
     reach = t.ppf((1 + CONFIDENCE_LEVEL) / 2, freedom) * error
+    # Means of so many coin tosses as the smaller side has runs vary as much at most.
+    bound = np.sum([1 / min(size) for size in sizes]) / len(tasks) ** 2
     low, high = (
         np.where(apart, end, expit(logit(inner) + sign * reach))
-        for sign, end in ((-1, _score_end(value, sizes)), (1, 1 - _score_end(1 - value, sizes)))
+        for sign, end in zip((-1, 1), _wilson(value, bound), strict=True)
     )
 
     def p_value(at: float) -> FloatArray:
-        by_score = norm.sf(np.abs(value - at) / _score_error(np.asarray(at), sizes))
+        by_score = norm.sf(np.abs(value - at) / np.sqrt(at * (1 - at) * bound))
         by_logit = t.sf(np.abs(logit(inner) - logit(at)) / error, freedom)
         return np.asarray(2 * np.where(apart, by_score, by_logit))
 
@@ -239,26 +244,16 @@ def _placements(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         ]
     )
     # Where all runs are separated, or tied, there is none: as far as the score interval reaches.
-    reach = np.maximum(
-        chance - _score_end(chance, [sizes]), 1 - chance - _score_end(1 - chance, [sizes])
-    )
+    low, high = _wilson(chance, 1 / min(sizes))
+    reach = np.maximum(chance - low, high - chance)
     flat = variances.sum(axis=0) < 1e-12
     return chance, np.where(flat, (reach / NORMAL_QUANTILE) ** 2 / 2, variances)
 
 
-def _score_error(chance: FloatArray, sizes: list[tuple[int, int]]) -> FloatArray:
-    """Return the standard error that a probability of improvement has if it is true, averaged."""
-    variance = np.zeros_like(chance)
-    for ours, theirs in sizes:
-        others = (ours + theirs) / 2 - 1
-        spread = (1 - chance) / (2 - chance) + chance / (1 + chance)
-        variance += chance * (1 - chance) * (1 + others * spread) / (ours * theirs)
-    return np.sqrt(variance) / len(sizes)
-
-
-def _score_end(chance: FloatArray, sizes: list[tuple[int, int]]) -> FloatArray:
-    """Return the lower end of Newcombe's interval: the lowest truth that is not improbable."""
-    truths = np.linspace(0, 1, 4001)
-    reached = truths + NORMAL_QUANTILE * _score_error(truths, sizes)
-    first = np.searchsorted(np.maximum.accumulate(reached), chance)
-    return np.asarray(truths[np.minimum(first, truths.size - 1)])
+def _wilson(chance: FloatArray, bound: float) -> tuple[FloatArray, FloatArray]:
+    """Return Wilson's score interval of a probability p with variance p (1 - p) times a bound."""
+    squared = NORMAL_QUANTILE**2 * bound
+    middle = chance + squared / 2
+    reach = np.sqrt(squared * chance * (1 - chance) + squared**2 / 4)
+    low, high = (middle - reach) / (1 + squared), (middle + reach) / (1 + squared)
+    return np.where(chance <= 0, 0, low), np.where(chance >= 1, 1, high)

@@ -82,7 +82,7 @@ def test_improvement_is_brunner_and_munzels_estimate_with_an_interval() -> None:
     assert high - low == pytest.approx(2 * 1.98 * error, rel=0.05)
 
 
-@pytest.mark.parametrize("runs", [3, 5, 10, 20])
+@pytest.mark.parametrize("runs", [5, 10, 20])
 def test_complete_separation_is_not_certainty(runs: int) -> None:
     low, high = ends(improvement((np.arange(runs) + 100.0, np.arange(runs) + 0.0)))
     assert 0.5 < low < 0.9 < high == 1
@@ -102,10 +102,9 @@ def test_the_p_value_is_that_of_the_interval() -> None:
     for estimate in (improvement(*pairs), improvement(pairs[1])):
         assert estimate.p_value is not None
         low, high = ends(estimate)
-        assert estimate.p_value(float(low)) == pytest.approx(0.05, abs=1e-3)
+        assert estimate.p_value(float(low)) == pytest.approx(0.05)
         if high < 1:
             assert estimate.p_value(float(high)) == pytest.approx(0.05)
-        assert estimate.p_value(0.5) < 0.05 or low < 0.5
     bootstrapped = interval_estimates(aggregate_mean, rng.normal(0, 1, 20))
     assert bootstrapped.p_value is not None
     assert bootstrapped.p_value(float(ends(bootstrapped)[0])) == pytest.approx(0.05, abs=0.005)

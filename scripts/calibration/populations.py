@@ -72,6 +72,7 @@ MADE_UP = (
     Case("small effect", normal(0.36), normal()),
     Case("effect at the threshold", normal(0.954), normal()),
     Case("large effect", normal(1.81), normal()),
+    Case("one run in ten is lucky", mixture(0.1, normal(10), normal(-5)), normal()),
     Case("large effect, two modes", TWO_MODES(0.15), TWO_MODES(0.85)),
     Case("large effect, one in five fails", failed(0.2, normal(4)), normal()),
     Case("large effect, ties", ceiling(normal(2)), ceiling(normal(-0.5))),
