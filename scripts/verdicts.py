@@ -90,6 +90,8 @@ class Progress:
     @property
     def missing(self) -> str:
         """What lacks runs: the seeds of arms that have some, the number of arms that have none."""
+        if self.done == self.planned:
+            return "none yet, and a verdict needs confirm runs"
         arms: dict[tuple[str, str, str], list[int]] = {}
         for study, task, arm, seed in sorted(self.planned - self.done):
             arms.setdefault((study, task, arm), []).append(seed)

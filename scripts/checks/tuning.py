@@ -246,13 +246,15 @@ class Interaction(Rule):
         common: Sequence[float],
         by: Measure,
     ) -> Check:
-        progress = Progress()
+        progress, confirmed = Progress(), True
         for task, family in (pair for pairs in studies.values() for pair in pairs):
             for value in task.grid(family):
                 progress |= task.progress(family, value, Stage.tune)
             chosen = task.study.choice(task.task, family)
-            progress |= task.progress(family, chosen, Stage.confirm)
-        stage = Stage.confirm if progress.complete else Stage.tune
+            confirm = task.progress(family, chosen, Stage.confirm)
+            progress |= confirm
+            confirmed &= confirm.complete
+        stage = Stage.confirm if progress.complete and confirmed else Stage.tune
         pairs = []
         runs: dict[str, int] = {}
         for first, second in permutations(studies, 2):
@@ -338,8 +340,7 @@ def compare(
 def correct(outcomes: Sequence[Outcome]) -> Outcome:
     """Return what all pairs come to: one that is reproduced is enough, corrected for all."""
     reproduced = [o.p_value for o in outcomes if o.verdict is Verdict.REPRODUCED]
-    p_value = min(reproduced, default=1.0) * len(outcomes)
-    if p_value <= SIGNIFICANT:
+    if reproduced and (p_value := min(reproduced) * len(outcomes)) <= SIGNIFICANT:
         return Outcome(Verdict.REPRODUCED, p_value)
     if outcomes and all(o.verdict is Verdict.NOT_REPRODUCED for o in outcomes):
         return Outcome(Verdict.NOT_REPRODUCED, max(o.p_value for o in outcomes))
