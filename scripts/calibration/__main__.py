@@ -23,7 +23,6 @@ from scripts.calibration.populations import (
     MADE_UP,
     Case,
     Grid,
-    normal,
     real_cases,
     real_grids,
 )
@@ -31,6 +30,7 @@ from scripts.calibration.simulation import (
     Critical,
     Design,
     Result,
+    decided,
     simulate,
     simulate_critical,
     simulate_interaction,
@@ -189,14 +189,12 @@ def doubt(share: float, studies: int) -> float:
 
 def power(tasks: int, studies: int) -> Table:
     """Return how often the rule of improvement decides, by the number of seeds."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for shift in SHIFTS:
-        case = Case("", normal(shift), normal())
-        found = [
-            simulate(case, Design(((seeds, seeds),) * tasks), studies) for seeds in POWER_SEEDS
-        ]
-        cells = [f"{r.reproduced['better']:.2f} / {r.refuted['better']:.2f}" for r in found]
-        rows.append((f"{found[0].truth:.2f}", *cells))
+        designs = [Design(((seeds, seeds),) * tasks) for seeds in POWER_SEEDS]
+        found = [decided(shift, design, studies) for design in designs]
+        cells = [f"{reproduced:.2f} / {refuted:.2f}" for _, reproduced, refuted in found]
+        rows.append((f"{found[0][0]:.2f}", *cells))
     headings = ("P", *(f"{seeds} seeds" for seeds in POWER_SEEDS))
     title = f"The rule *better*, {tasks} task{'s' * (tasks > 1)}: reproduced / not reproduced"
     return Table(title, headings, rows, [])
@@ -270,23 +268,33 @@ def tables(plans: Plans, studies: int) -> Iterator[Table]:
     yield interaction(plans, studies)
 
 
+def around(page: Path) -> tuple[str, str]:
+    """Return what stands before and after the tables on a page, with the marks.
+
+    Raises:
+        SettingsError: If the page cannot be read, or has no marks.
+    """
+    try:
+        before, start, rest = page.read_text().partition(MARKS[0])
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"page={page}: {error}") from error
+    _, end, after = rest.partition(MARKS[1])
+    if not start or not end:
+        raise SettingsError(f"page={page}: has no {' and '.join(MARKS)}")
+    return before + start, end + after
+
+
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit code, 2 for a mistake told in one line."""
     try:
         settings = parse(CalibrationSettings, arguments, USAGE)
         plans = read_plans(Path(settings.results))
         page = Path(settings.page)
-        before, start, rest = page.read_text().partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not start or not end:
-            raise SettingsError(f"page={page}: has no {' and '.join(MARKS)}")
+        around(page)
         if settings.studies < 1:
             raise SettingsError(f"studies={settings.studies}: should be 1 or more")
     except (RecordError, SettingsError) as error:
         print(f"calibration: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"calibration: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     number = len(plans.confirm) + 2 + len(plans.tune) + 1
     console = Console(stderr=True)
@@ -298,7 +306,8 @@ def main(arguments: list[str]) -> int:
         "After a rule: the shares of *reproduced* and of *not reproduced*; the rest is undecided."
     )
     texts = "\n".join([made + "\n", *(table.text for table in found)])
-    write_bytes(page, f"{before}{start}\n{texts}{end}{after}".encode())
+    before, after = around(page)
+    write_bytes(page, f"{before}\n{texts}{after}".encode())
     faults = [fault for table in found for fault in table.faults]
     for fault in faults:
         print(fault, file=sys.stderr)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.stats import norm
 
 from scripts.calibration.populations import Case, Grid
 from scripts.checks.tuning import CRITICAL_LEVEL, correct, critical_sides
@@ -115,21 +116,41 @@ def simulate(case: Case, design: Design, studies: int, seed: int = 0) -> Result:
         "substantial": (better[0] & (more.value >= 0.5), better[1] | large[1]),
         "competitive": above_sides(chance, NON_INFERIOR),
     }
-    assert chance.low is not None
-    assert chance.high is not None
     x = np.where(np.isneginf(pairs[0][0]), case.floor, pairs[0][0])
-    low, high = percentile_interval(aggregate_iqm, PERCENTILE_LEVEL, rng, x)
+    ends = percentile_interval(aggregate_iqm, PERCENTILE_LEVEL, rng, x)
     close = PRECISE * abs(middle - case.untrained)
     return Result(
         case.group,
         truth,
         {
-            "P": float(((chance.low <= truth + PRECISE) & (truth - PRECISE <= chance.high)).mean()),
-            "IQM": float(((low <= middle + close) & (middle - close <= high)).mean()),
+            "P": held(truth, chance.low, chance.high, PRECISE),
+            "IQM": held(middle, *ends, close),
         },
         {name: float(np.mean(side[0])) for name, side in sides.items()},
         {name: float(np.mean(side[1])) for name, side in sides.items()},
     )
+
+
+def held(truth: float, low: FloatArray | None, high: FloatArray | None, close: float = 0) -> float:
+    """Return the share of intervals that hold a truth, which is known this closely."""
+    assert low is not None
+    assert high is not None
+    return float(((low <= truth + close) & (truth - close <= high)).mean())
+
+
+def decided(shift: float, design: Design, studies: int) -> tuple[float, float, float]:
+    """Return the probability of improvement by a shift of normal scores, and what is decided.
+
+    Returns:
+        The probability, and the shares of the rule's two conditions.
+    """
+    rng = np.random.default_rng(0)
+    pairs = [
+        (rng.normal(shift, 1, (studies, n)), rng.normal(0, 1, (studies, m)))
+        for n, m in design.sizes
+    ]
+    reproduced, refuted = better_sides(improvement(*pairs))
+    return float(norm.cdf(shift / np.sqrt(2))), float(reproduced.mean()), float(refuted.mean())
 
 
 @dataclass(frozen=True)
@@ -183,8 +204,9 @@ def simulate_critical(
     low, high = percentile_interval(less, CRITICAL_LEVEL, rng, *strata)
     expected = float(less(*strata, axis=-1).mean())
     reproduced, refuted = critical_sides(low, high)
-    held = (low <= expected) & (expected <= high)
-    return Critical(expected, float(held.mean()), float(reproduced.mean()), float(refuted.mean()))
+    return Critical(
+        expected, held(expected, low, high), float(reproduced.mean()), float(refuted.mean())
+    )
 
 
 def simulate_interaction(
