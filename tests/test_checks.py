@@ -239,8 +239,12 @@ def write_three(results: Path, others: float, seeds: int = 10) -> None:
         records = sweep(*scores, seeds=8, environment=study, returns=[0.0] * 4)
         records += [
             make_record(
-                *("alphagrad", best, 100 + seed),
-                **{"score": 200 + seed / 4, "environment": study, "returns": [0.0] * 4},
+                "alphagrad",
+                best,
+                100 + seed,
+                score=200 + seed / 4,
+                environment=study,
+                returns=[0.0] * 4,
                 stage="confirm",
             )
             for seed in range(seeds)

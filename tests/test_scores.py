@@ -105,7 +105,7 @@ def test_stages_are_counted_apart(tmp_path: Path) -> None:
     (task,) = study.tasks
     for stage, score in ((Stage.tune, 9), (Stage.confirm, 7)):
         (arm,) = arms_of(study, task, stage=stage)
-        assert (arm.stage, arm.scores) == (stage, [score])
+        assert (arm.stage, arm.scores.tolist()) == (stage, [score])
 
 
 def test_a_normalised_score_is_0_untrained_and_1_of_the_baseline(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def test_improvement_is_brunner_and_munzels_estimate_with_an_interval() -> None:
 
 @pytest.mark.parametrize("runs", [5, 10, 20])
 def test_complete_separation_is_not_certainty(runs: int) -> None:
-    low, high = ends(improvement((np.arange(runs) + 100.0, np.arange(runs) + 0.0)))
+    low, high = ends(improvement((np.arange(100.0, 100 + runs), np.arange(float(runs)))))
     assert 0.5 < low < 0.9 < high == 1
-    turned = ends(improvement((np.arange(runs) + 0.0, np.arange(runs) + 100.0)))
+    turned = ends(improvement((np.arange(float(runs)), np.arange(100.0, 100 + runs))))
     assert_allclose(turned, [0, 1 - low])
 
 

@@ -27,8 +27,8 @@ NAN = float("nan")
 
 
 def estimate(value: float, low: float | None, high: float | None) -> Estimate:
-    ends = [None if end is None else np.asarray(end) for end in (low, high)]
-    return Estimate(np.asarray(value), *ends, lambda at: np.asarray(0.01))
+    first, last = (None if end is None else np.asarray(end) for end in (low, high))
+    return Estimate(np.asarray(value), first, last, lambda at: np.asarray(0.01))
 
 
 @pytest.mark.parametrize(
