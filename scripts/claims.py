@@ -18,7 +18,8 @@ A check names one of the rules of `scripts.checks`, whose classes say what else 
 import json
 import math
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,13 +33,27 @@ from scripts.checks import AnyRule
 from scripts.evidence import ClaimError, Evidence, Parameters
 from scripts.pages import render
 from scripts.records import RecordError
+from scripts.scores import MEASURES
 from scripts.settings import ResultsSettings, SettingsError, parse
 from scripts.statistics import RESAMPLES
-from scripts.verdicts import FEWEST_SEEDS, Check, Number, Verdict, combine
+from scripts.verdicts import (
+    SIGNIFICANT,
+    Check,
+    Number,
+    Progress,
+    Verdict,
+    combine,
+    holm,
+    joint_p_value,
+    over_measures,
+)
 
 USAGE = "python -m scripts.claims [results=<folder>] [claims=<folder>]"
 FOLDER = Path(__file__).parents[1] / "configs" / "claims"
-SOURCES = {"paper": ("Claim of the paper", "Verdict"), "ours": ("Our question", "Answer")}
+SOURCES = {
+    "paper": ("Claim of the paper", "Verdict"),
+    "ours": ("Our question (exploratory: not corrected for their number)", "Answer"),
+}
 """Headings of the tables of verdicts, in their order."""
 
 
@@ -79,33 +94,73 @@ class Claim:
         id: Short name.
         text: What is claimed or asked.
         source: ``paper`` or ``ours``.
-        checks: What has to hold.
+        checks: What has to hold, by each measure.
+        corrected: P-values of the decisions, by measure, corrected for the number of claims; those
+            of questions of ours, which are exploratory, are not.
     """
 
     id: str
     text: str
     source: Literal["paper", "ours"]
     checks: tuple[Check, ...]
+    corrected: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def by_measure(self) -> dict[str, tuple[Check, ...]]:
+        """The checks that count for each measure, by its title; those without one for all."""
+        measures = dict.fromkeys(check.measure for check in self.checks if check.measure)
+        return {
+            measure: tuple(check for check in self.checks if check.measure in (None, measure))
+            for measure in measures
+        } or {"": self.checks}
+
+    @property
+    def p_values(self) -> dict[str, float | None]:
+        """The p-value of what the checks come to, by measure; ``None`` without chance."""
+        return {name: joint_p_value(checks) for name, checks in self.by_measure.items()}
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """What the checks come to, by measure; undecided if the correction takes it back."""
+        found = {}
+        for name, checks in self.by_measure.items():
+            verdict = combine([check.verdict for check in checks])
+            corrected = self.corrected.get(name, self.p_values[name])
+            weak = corrected is not None and corrected > SIGNIFICANT
+            found[name] = Verdict.UNDECIDED if verdict.decided and weak else verdict
+        return found
 
     @property
     def verdict(self) -> Verdict:
         """What the checks come to together."""
-        return combine([check.verdict for check in self.checks])
+        return over_measures([*self.verdicts.values()])
+
+    @property
+    def progress(self) -> Progress:
+        """The runs that were planned for all of its checks."""
+        return reduce(Progress.__or__, (check.progress for check in self.checks))
 
     @property
     def answer(self) -> str:
         """The verdict in words: a question is answered by yes or no."""
-        if self.source == "paper":
-            return self.verdict
-        return {Verdict.REPRODUCED: "yes", Verdict.NOT_REPRODUCED: "no"}.get(
-            self.verdict, self.verdict
-        )
+        if self.verdict is Verdict.INCOMPLETE:
+            return f"{self.verdict} ({self.progress.text})"
+        if self.verdict is Verdict.DEPENDS:
+            each = [f"{name}: {self._word(verdict)}" for name, verdict in self.verdicts.items()]
+            return f"{self.verdict} ({', '.join(each)})"
+        return self._word(self.verdict)
+
+    def _word(self, verdict: Verdict) -> str:
+        words = {Verdict.REPRODUCED: "yes", Verdict.NOT_REPRODUCED: "no"}
+        return verdict if self.source == "paper" else words.get(verdict, verdict)
 
     @property
     def decisive(self) -> list[str]:
         """A line for each check: the number that decides it, or what it lacks."""
         lines = [
             f"{check.numbers[0].name}: {number_text(check.numbers[0])}"
+            + f" ({check.measure})" * bool(check.measure)
+            + " (tuning runs, exploratory)" * check.exploratory
             if check.numbers
             else check.change
             for check in self.checks
@@ -170,11 +225,33 @@ def judge(name: str, path: Path, statement: Statement, evidence: Evidence) -> Cl
     return Claim(name, statement.text, statement.source, tuple(checks))
 
 
+def correct(found: list[Claim]) -> list[Claim]:
+    """Correct the decisions on the paper's claims for their number, by Holm, for each measure."""
+    corrected: dict[str, dict[str, float]] = {}
+    for measure in MEASURES:
+        values = {
+            claim.id: value
+            for claim in found
+            if claim.source == "paper" and (value := claim.p_values.get(measure.title)) is not None
+        }
+        for name, value in zip(values, holm([*values.values()]), strict=True):
+            corrected.setdefault(name, {})[measure.title] = value
+    return [replace(claim, corrected=corrected.get(claim.id, {})) for claim in found]
+
+
 def to_json(found: list[Claim]) -> str:
     """Return the claims as JSON, with verdicts in words and null for what is no finite number."""
     rows = [
-        {"id": claim.id, "text": claim.text, "source": claim.source, "verdict": claim.answer}
-        | {"checks": [asdict(check, dict_factory=_finite) for check in claim.checks]}
+        {
+            "id": claim.id,
+            "text": claim.text,
+            "source": claim.source,
+            "verdict": claim.answer,
+            "verdicts": claim.verdicts,
+            "corrected_p_values": claim.corrected,
+            "runs": {"planned": len(claim.progress.planned), "done": len(claim.progress.done)},
+            "checks": [asdict(check, dict_factory=_finite) for check in claim.checks],
+        }
         for claim in found
     ]
     return json.dumps({"claims": rows}, indent=1, allow_nan=False) + "\n"
@@ -184,6 +261,7 @@ def _finite(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in fields
+        if key not in ("progress", "planned", "done")
     }
 
 
@@ -192,7 +270,6 @@ def to_markdown(found: list[Claim]) -> str:
     values = {
         "claims": found,
         "sources": SOURCES,
-        "fewest_seeds": FEWEST_SEEDS,
         "resamples": RESAMPLES,
     }
     return render("claims.md.j2", values, number=number_text)
@@ -228,7 +305,7 @@ def write_claims(results: Path, claims: Path = FOLDER) -> list[Claim]:
         raise SettingsError(f"results={results}: no such folder")
     statements = load_statements(claims)
     evidence = Evidence(results)
-    found = [judge(name, *statement, evidence) for name, statement in statements.items()]
+    found = correct([judge(name, *statement, evidence) for name, statement in statements.items()])
     write_bytes(results / "CLAIMS.md", to_markdown(found).encode())
     write_bytes(results / "claims.json", to_json(found).encode())
     return found

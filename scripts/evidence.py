@@ -1,19 +1,34 @@
 """What claims are judged by: the runs of the studies' tasks, and the records of convergence."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from scripts.convergence import Convergence, load_convergence
 from scripts.records import read_json
+from scripts.scores import TRAINING, Arm, Measure, arms_of
 from scripts.stability import ReturnRange, return_range
-from scripts.statistics import Arm, Tuned, arms_of, tuned_arm
-from scripts.studies import MANIFEST, Manifest, Study, Task, load_study, study_names
-from scripts.verdicts import FEWEST_SEEDS
+from scripts.statistics import aggregate_iqm
+from scripts.studies import (
+    MANIFEST,
+    ArmRecords,
+    Family,
+    Manifest,
+    Stage,
+    Study,
+    Task,
+    load_study,
+    study_names,
+)
+from scripts.verdicts import Progress
+
+FIRST_CONFIRM_SEED = 100  # as in experiments/study_config.py
 
 
 class ClaimError(Exception):
@@ -27,65 +42,45 @@ class Parameters(BaseModel):
 
 
 class Group(Parameters):
-    """A family at some values of the setting that is tuned.
+    """A family at one value of the setting that is tuned.
 
     Attributes:
         family: Its name in the study.
-        values: Those that take part; by default all that the study plans.
+        at: The value that the tuning runs chose, or the family's default.
     """
 
     family: str
-    values: list[float] | None = Field(default=None, min_length=1)
+    at: Literal["chosen", "default"] = "chosen"
 
 
 @dataclass(frozen=True)
-class Side:
-    """One optimizer of a comparison.
+class Pair:
+    """Two optimizers on one task, in one stage and by one measure.
 
     Attributes:
-        name: As the text calls it.
-        study: The study's name, with the task's if it has several.
-        symbol: The setting that is tuned, as the text calls it.
-        values: The values that it should have runs at, in growing order.
-        arms: Those that have runs, in the same order.
+        title: The task's.
+        x: The runs of the one.
+        y: The runs of the other.
+        extent: What the returns of all runs range over.
+        sweep: The tuning runs of X at each value, against those of Y.
     """
 
-    name: str
-    study: str
-    symbol: str
-    values: list[float]
-    arms: list[Arm]
+    title: str
+    x: Arm
+    y: Arm
+    extent: ReturnRange
+    sweep: tuple["Pair", ...] = ()
 
     @property
-    def lacks(self) -> str | None:
-        """What the rules ask for and the records do not have."""
-        if len(self.arms) < len(self.values):
-            have = f"{len(self.arms)} of {len(self.values)} settings"
-            return f"{self.name} has runs at {have} in {self.study}"
-        seeds = min(len(arm.records) for arm in self.arms)
-        if seeds < FEWEST_SEEDS:
-            return f"{self.name} has {seeds} of {FEWEST_SEEDS} seeds in {self.study}"
-        if any(np.isnan(arm.scores).any() for arm in self.arms):
-            return f"no episode has ended in {self.study}"
-        return None
-
-    @cached_property
-    def tuned(self) -> Tuned:
-        """Its runs at the setting chosen on the other seeds."""
-        return tuned_arm(self.arms, self.name)
+    def idle(self) -> bool:
+        """Whether neither learned anything: there is nothing to compare."""
+        best = max(float(aggregate_iqm(arm.scores)) for arm in (self.x, self.y))
+        return best <= self.extent.untrained
 
     @property
-    def chosen(self) -> str:
-        """The arms that it counts with."""
-        return " and ".join(sorted({arm.name for arm in self.tuned.chosen}))
-
-
-def runs_of(*sides: Side) -> dict[str, int]:
-    """Return how many runs the sides have, by study."""
-    runs: Counter[str] = Counter()
-    for side in sides:
-        runs[side.study] += sum(len(arm.records) for arm in side.arms)
-    return dict(runs)
+    def seeds(self) -> int:
+        """How many seeds the smaller side has."""
+        return min(len(self.x.records), len(self.y.records))
 
 
 @dataclass(frozen=True)
@@ -95,68 +90,129 @@ class TaskEvidence:
     Attributes:
         study: What was planned.
         task: The task.
-        arms: Those with a run at least.
+        records: The study's; ``None`` while it has none.
     """
 
     study: Manifest
     task: Task
-    arms: list[Arm]
+    records: Study | None
 
     @property
     def title(self) -> str:
         """The study's title, with the task if it has several."""
         return self.task.title if len(self.study.tasks) > 1 else self.study.title
 
+    @property
+    def has_records(self) -> bool:
+        """Whether a run of the task has a record."""
+        return self.records is not None and self.task in self.records.tasks
+
     @cached_property
-    def extent(self) -> ReturnRange:
-        """What the returns of all runs range over."""
-        return return_range(self.arms)
+    def _arms(self) -> dict[tuple[Stage, str], list[Arm]]:
+        return {}
 
-    def subject(self, group: Group | None) -> Side:
-        """Return the side that a claim is about: by default the study's subject at all values.
+    def arms(self, stage: Stage, measure: Measure) -> list[Arm]:
+        """Return all arms that have runs in a stage."""
+        key = stage, measure.name
+        if key not in self._arms:
+            found = arms_of(self.records, self.task, measure, stage) if self.records else []
+            self._arms[key] = found
+        return self._arms[key]
+
+    @cached_property
+    def _extents(self) -> dict[tuple[Stage, str], ReturnRange]:
+        return {}
+
+    def extent(self, stage: Stage, measure: Measure) -> ReturnRange:
+        """Return what the returns of all runs of a stage range over."""
+        key = stage, measure.name
+        if key not in self._extents:
+            self._extents[key] = return_range(self.arms(stage, measure))
+        return self._extents[key]
+
+    def family(self, field: str, group: Group | None) -> Family:
+        """Return the family that a group names: by default the study's subject, or its baseline.
 
         Raises:
-            ClaimError: If the study does not plan it.
+            ClaimError: If the study does not have it, or asks for a default that it has not.
         """
-        return self._side("subject", group or Group(family=self.study.subject))
-
-    def rival(self, group: Group | None) -> Side:
-        """Return what it is compared with: by default the study's baseline at its default.
-
-        Raises:
-            ClaimError: If the study does not plan it.
-        """
-        if group is None:
-            name = self.study.baseline
-            default = next(f.default for f in self.study.families if f.name == name)
-            group = Group(family=name, values=None if default is None else [default])
-        return self._side("against", group)
-
-    def _side(self, field: str, group: Group) -> Side:
         families = {family.name: family for family in self.study.families}
-        if group.family not in families:
+        names = {"subject": self.study.subject, "against": self.study.baseline}
+        name = names[field] if group is None else group.family
+        if name not in families:
             raise ClaimError(
-                f"{field}.family = {group.family!r}: should be one of study "
-                f"{self.study.name}'s, {', '.join(families)}"
+                f"{field}.family = {name!r}: should be one of study {self.study.name}'s, "
+                f"{', '.join(families)}"
             )
-        family, name = families[group.family], self.study.name
-        arms = [a for a in self.study.arms if (a.task, a.family) == (self.task.name, family.name)]
-        planned = sorted(arm.value for arm in arms)
-        values = sorted(set(planned if group.values is None else group.values))
-        if unknown := [value for value in values if value not in planned]:
-            raise ClaimError(
-                f"{field}.values = {unknown[0]:g}: should be one of {family.name}'s in study "
-                f"{name}, {', '.join(f'{value:g}' for value in planned)}"
-            )
-        found = {arm.value: arm for arm in self.arms if arm.family == family}
-        several = len(self.study.tasks) > 1
-        return Side(
-            family.title,
-            f"{name}, {self.task.name}" if several else name,
-            family.symbol,
-            values,
-            [found[value] for value in values if value in found],
+        if group is not None and group.at == "default" and families[name].default is None:
+            raise ClaimError(f"{field}.at = 'default': {name} has none in study {self.study.name}")
+        return families[name]
+
+    def confirmed(self, field: str, group: Group | None) -> tuple[Family, float | None]:
+        """Return a family and the value that it is confirmed with, ``None`` until it is chosen."""
+        family = self.family(field, group)
+        at_default = field == "against" if group is None else group.at == "default"
+        return family, family.default if at_default else self.study.choice(self.task, family)
+
+    def arm(self, family: Family, value: float | None, stage: Stage, by: Measure) -> Arm | None:
+        """Return the arm with a value, if it has runs."""
+        arms = self.arms(stage, by)
+        return next((a for a in arms if (a.family, a.value) == (family, value)), None)
+
+    def tuned(self, family: Family) -> float | None:
+        """Return the value whose tuning runs have the highest training return so far."""
+        arms = [arm for arm in self.arms(Stage.tune, TRAINING) if arm.family == family]
+        best = max(arms, key=lambda arm: float(aggregate_iqm(arm.scores)), default=None)
+        return None if best is None else best.value
+
+    def grid(self, family: Family) -> list[float]:
+        """Return the values that are tuned, in growing order."""
+        return sorted(
+            arm.value
+            for arm in self.study.arms
+            if (arm.task, arm.family) == (self.task.name, family.name)
+            and any(run.stage is Stage.tune for run in arm.runs)
         )
+
+    def progress(self, family: Family, value: float | None, stage: Stage) -> Progress:
+        """Return which runs of an arm are planned, and which are done.
+
+        Args:
+            family: The family.
+            value: Of the setting that is tuned; ``None`` if it is not chosen yet.
+            stage: The stage.
+        """
+        study, task = self.study.name, self.task.name
+        planned = [
+            (arm.name + " (tuning)" * (stage is Stage.tune), run)
+            for arm in self.study.arms
+            if (arm.task, arm.family, arm.value) == (task, family.name, value)
+            for run in arm.runs
+            if run.stage is stage
+        ]
+        if not planned and stage is Stage.confirm:
+            first = FIRST_CONFIRM_SEED
+            seeds = range(first, first + self.task.seeds.confirm)
+            name = f"{family.title}'s choice"
+            return Progress(frozenset((study, task, name, seed) for seed in seeds))
+        known = {record.identity for record in self.records.records} if self.records else set()
+        return Progress(
+            frozenset((study, task, name, run.seed) for name, run in planned),
+            frozenset(
+                (study, task, name, run.seed) for name, run in planned if run.identity in known
+            ),
+        )
+
+    def records_of(self, family: Family) -> list[ArmRecords]:
+        """Return all runs of a family, of both stages."""
+        arms = self.records.arms_of(self.task) if self.records else []
+        return [arm for arm in arms if arm.family == family]
+
+
+def runs_of(arms: Iterable[Arm | ArmRecords], study: str) -> dict[str, int]:
+    """Return how many runs the arms have, each counted once, by study."""
+    runs = {record.identity for arm in arms for record in arm.records}
+    return dict(Counter({study: len(runs)})) if runs else {}
 
 
 class Evidence:
@@ -179,32 +235,33 @@ class Evidence:
         self._tasks: dict[str, list[TaskEvidence]] = {}
 
     def tasks(self, study: str, task: str | None) -> list[TaskEvidence]:
-        """Return a study's tasks, or the one that is named; none if the study has no manifest.
+        """Return a study's main tasks, or the one that is named; none if it has no manifest.
 
         Raises:
             ClaimError: If the study has no such task.
             RecordError: If its records cannot be used.
         """
         if study not in self._tasks:
-            self._tasks[study] = self._load(study)
+            self._tasks[study] = list(self._load(study))
         tasks = self._tasks[study]
-        found = [each for each in tasks if task in (None, each.task.name)]
+        if task is None:
+            return [each for each in tasks if each.task.role == "main"]
+        found = [each for each in tasks if each.task.name == task]
         if tasks and not found:
             known = ", ".join(each.task.name for each in tasks)
             raise ClaimError(f"task = {task!r}: should be one of study {study}'s, {known}")
         return found
 
-    def _load(self, name: str) -> list[TaskEvidence]:
+    def _load(self, name: str) -> Iterator[TaskEvidence]:
         path = self._results / name / MANIFEST
         if not path.exists():
-            return []
+            return
         manifest = read_json(path, Manifest)
-        study = Study(path.parent, manifest, ())
-        if name in self._have_records:
-            study = load_study(self._results, name)
-        with_records = study.tasks
-        return [
-            TaskEvidence(manifest, task, arms_of(study, task) if task in with_records else [])
-            for task in manifest.tasks
-            if task.role == "main"
-        ]
+        study = load_study(self._results, name) if name in self._have_records else None
+        for task in manifest.tasks:
+            yield TaskEvidence(manifest, task, study)
+
+
+def usable(arms: Iterable[Arm]) -> bool:
+    """Whether every run of the arms has a number by their measure."""
+    return not any(np.isnan(arm.scores).any() for arm in arms)

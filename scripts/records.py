@@ -4,8 +4,9 @@ The schema is documented in ``docs/records.md``. Only the fields that the analys
 declared here; the others are ignored.
 """
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -59,14 +60,29 @@ class Curve(Schema):
     """Training returns by cell of environment steps; ``None`` where no episode ended."""
 
     step: tuple[PositiveFloat, ...] = Field(min_length=1)
+    episodes: tuple[NonNegativeInt, ...]
     return_mean: tuple[float | None, ...]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.return_mean) != len(self.step):
-            raise ValueError(
-                f"{len(self.step)} values of step, but {len(self.return_mean)} of return_mean"
-            )
+        for name in ("episodes", "return_mean"):
+            if (found := len(getattr(self, name))) != len(self.step):
+                raise ValueError(f"{len(self.step)} values of step, but {found} of {name}")
+        if [value is not None for value in self.return_mean] != [n > 0 for n in self.episodes]:
+            raise ValueError("return_mean is null where an episode ended, or the other way round")
+        return self
+
+
+class Evaluation(Schema):
+    """Returns of the evaluation episodes, for each step at which the policy was evaluated."""
+
+    step: tuple[NonNegativeInt, ...]
+    returns: tuple[Annotated[tuple[float, ...], Field(min_length=1)], ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.returns) != len(self.step):
+            raise ValueError(f"{len(self.step)} values of step, but {len(self.returns)} of returns")
         return self
 
 
@@ -131,6 +147,7 @@ class Record(Schema):
     configuration: Configuration
     steps: NonNegativeInt
     curve: Curve
+    evaluation: Evaluation
     final_score: float | None
     diagnostics: Diagnostics | None = None
     optimizer: Optimizer
@@ -141,6 +158,18 @@ class Record(Schema):
     def diverged(self) -> bool:
         """Whether the run was stopped because a number became NaN or infinite."""
         return self.status == "diverged"
+
+    @cached_property
+    def measured(self) -> dict[str, Any]:
+        """What `experiments.measures` reads, as JSON has it."""
+        return self.model_dump(
+            include={
+                "status": True,
+                "configuration": {"total_steps"},
+                "curve": True,
+                "evaluation": True,
+            }
+        )
 
 
 Read = TypeVar("Read", bound=Schema)

@@ -5,7 +5,7 @@ Learning Algorithms", ICLR 2020 (https://arxiv.org/abs/1912.05663): dispersion a
 long-term risk within one. Here a drawdown is its largest value, not an expected tail, and a share
 of the run's own range, so that it compares runs of different height. What is ours says so.
 
-Every run counts, by the rules of `scripts.statistics`.
+Every run counts, by the rules of `scripts.scores`, on the curve of either measure.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.stats import iqr
 
-from scripts.statistics import FloatArray, Runs, aggregate_iqm
+from scripts.scores import Arm
+from scripts.statistics import FloatArray, aggregate_iqm
 
 LEARNED = 0.1
 """A run has learned something once it is this share of the way from untrained to best."""
@@ -29,8 +30,8 @@ class ReturnRange:
     """What a task's returns range over; gives shares a meaning where returns are negative.
 
     Attributes:
-        untrained: Median over all runs of the first cell of the curve: a policy that has hardly
-            been trained.
+        untrained: Median over all runs of the curve's start: of training its first cell, of
+            evaluations the first one, which confirm runs make before the first step.
         best: The highest value of any smoothed curve.
     """
 
@@ -42,7 +43,7 @@ class ReturnRange:
         return np.asarray((returns - self.untrained) / (self.best - self.untrained))
 
 
-def return_range(arms: Sequence[Runs]) -> ReturnRange:
+def return_range(arms: Sequence[Arm]) -> ReturnRange:
     """Return the range of all runs of a task."""
     curves = np.concatenate([runs.curves for runs in arms])
     return ReturnRange(float(np.median(curves[:, 0])), float(smoothed(curves).max()))
@@ -87,8 +88,8 @@ def drawdown(curves: FloatArray) -> FloatArray:
     return np.asarray(np.divide(fall, extent, out=np.zeros_like(fall), where=extent > 0))
 
 
-def instability(runs: Runs, extent: ReturnRange) -> FloatArray:
-    """Return the drawdown of each run; 1 for a run that diverged or learned nothing.
+def instability(runs: Arm, extent: ReturnRange) -> FloatArray:
+    """Return the drawdown of each run; 1 for a run that failed or learned nothing.
 
     Such a run has hardly anything to lose, and would count as the steadiest of all.
 
@@ -96,10 +97,10 @@ def instability(runs: Runs, extent: ReturnRange) -> FloatArray:
         In [0, 1], shape (seeds,).
     """
     learned = extent.share(smoothed(runs.curves).max(axis=1)) >= LEARNED
-    return np.where(learned & ~runs.diverged, drawdown(runs.curves), 1.0)
+    return np.where(learned & ~runs.failed, drawdown(runs.curves), 1.0)
 
 
-def collapsed(runs: Runs, extent: ReturnRange) -> NDArray[np.bool_]:
+def collapsed(runs: Arm, extent: ReturnRange) -> NDArray[np.bool_]:
     """Return whether each run ended below half of its own best, after it had learned something.
 
     Our definition. Both are measured from the untrained return, and the best is that of the
@@ -112,30 +113,29 @@ def collapsed(runs: Runs, extent: ReturnRange) -> NDArray[np.bool_]:
     return np.asarray((best >= LEARNED) & (extent.share(runs.scores) < best / 2))
 
 
-def robustness(
+def decades(
     *strata: FloatArray, settings: Sequence[float], untrained: float, axis: int = 0
 ) -> FloatArray:
-    """Return the share of a setting's range, on a logarithmic axis, nearly as good as the best.
+    """Return over how many decades of a setting results are nearly as good as the best.
 
     Our definition. The interquartile mean is interpolated linearly in the setting's logarithm
     between the arms; near is at least `NEAR_BEST` of the way from untrained to the highest of them.
-    As statistic of `interval_estimates`, which looks for the highest in every resample anew, bind
-    the keywords with `functools.partial`.
 
     Args:
-        *strata: Final scores, an array of shape (seeds,) for each value of the setting.
+        *strata: Scores, an array of shape (seeds, ...) for each value of the setting.
         settings: The values, positive and in growing order, two or more.
         untrained: `ReturnRange.untrained`.
         axis: That of the seeds.
 
     Returns:
-        In [0, 1].
+        From 0 to the decades from the first to the last value; NaN where nothing was learned.
     """
     values = np.stack([aggregate_iqm(scores, axis=axis) for scores in strata])
     low, high = np.minimum(values[:-1], values[1:]), np.maximum(values[:-1], values[1:])
-    level = untrained + NEAR_BEST * (values.max(axis=0) - untrained)
+    best = values.max(axis=0)
+    level = untrained + NEAR_BEST * (best - untrained)
     # Along a segment from low to high, the part above the level; all or nothing where it is flat.
     sloping = high > low
     part = np.divide(high - level, high - low, out=(low >= level).astype(float), where=sloping)
-    widths = np.diff(np.log(settings))
-    return np.asarray(np.tensordot(widths / widths.sum(), np.clip(part, 0, 1), axes=1))
+    found = np.tensordot(np.diff(np.log10(settings)), np.clip(part, 0, 1), axes=1)
+    return np.where(best > untrained, found, np.nan)

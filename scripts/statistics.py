@@ -1,103 +1,50 @@
-"""Aggregates over seeds and their uncertainty, with rliable's names and definitions.
+"""Aggregates over seeds and tasks, and their uncertainty, with rliable's names and definitions.
 
 Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
-NeurIPS 2021 (https://arxiv.org/abs/2108.13264), and its library rliable. Their sampling is
-SciPy's bootstrap here: the same resampling, seeded.
-
-What counts:
-
-- Every run of an arm counts. A diverged run counts with the score that it had when it stopped, and
-  its curve keeps its last value to the end.
-- A run in which no episode ended has no return of its own. It counts, as score and as curve, with
-  the lowest value that any run's curve has in the study: failing at once never helps an arm.
+NeurIPS 2021 (https://arxiv.org/abs/2108.13264), and its library rliable. Their stratified sampling
+is SciPy's bootstrap here, seeded: the library brings arch, statsmodels and seaborn along for six
+short functions. Which intervals cover what they should: docs/statistics.md.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
-
-from scripts.records import Record
-from scripts.studies import Family, Study, Task
+from scipy.special import expit, logit
+from scipy.stats import bootstrap, norm, t
 
 FloatArray = NDArray[np.float64]
 Statistic = Callable[..., FloatArray]
 
 CONFIDENCE_LEVEL = 0.95
+NORMAL_QUANTILE = float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2))
+PERCENTILE_LEVEL = 0.97
+"""Nominal level of the bootstrap's percentile intervals: at 10 to 20 seeds they cover less than
+they say, and these cover 93% to 96% (docs/statistics.md)."""
+EXTREME = 0.05
+"""A probability of improvement this close to 0 or 1 gets the score interval."""
 RESAMPLES = 10_000
 MINIMUM_SEEDS = 3
-"""With fewer seeds than this, a bootstrap interval says nothing and none is given."""
+"""With fewer seeds than this, an interval says nothing and none is given."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic and the ends of its interval, each of the statistic's shape.
+    """A statistic and the ends of its 95% interval, each of the statistic's shape.
 
     Attributes:
         value: The statistic.
         low: Lower end of the interval; ``None`` with too few seeds.
         high: Upper end of the interval; ``None`` with too few seeds.
+        p_value: Of the hypothesis that the statistic is a number, two-sided: 0.05 at the ends of
+            the interval. ``None`` if there is no interval.
     """
 
     value: FloatArray
     low: FloatArray | None
     high: FloatArray | None
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Runs of an optimizer as the statistics see them: a row for each seed, nothing missing.
-
-    Attributes:
-        name: What they are called.
-        records: By seed.
-        scores: Final scores, in units of return, shape (seeds,).
-        curves: Training returns, shape (seeds, cells).
-    """
-
-    name: str
-    records: tuple[Record, ...]
-    scores: FloatArray
-    curves: FloatArray
-
-    @property
-    def diverged(self) -> NDArray[np.bool_]:
-        """Whether each run diverged, shape (seeds,)."""
-        return np.array([record.diverged for record in self.records])
-
-
-@dataclass(frozen=True)
-class Arm(Runs):
-    """The runs of a family at one value of its tuned setting, on one task.
-
-    Attributes:
-        task: The task.
-        family: The family.
-        value: Of the setting that is tuned.
-        is_baseline: Whether the task's other arms are compared with this one.
-        is_subject: Whether it is of the family that the study is about.
-    """
-
-    task: Task
-    family: Family
-    value: float
-    is_baseline: bool
-    is_subject: bool
-
-
-@dataclass(frozen=True)
-class Tuned(Runs):
-    """The runs of a family at the settings that `tuned_arm` chose.
-
-    Attributes:
-        chosen: The arm of each run.
-    """
-
-    chosen: tuple[Arm, ...]
+    p_value: Callable[[float], FloatArray] | None = None
 
 
 def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
@@ -105,13 +52,14 @@ def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
     return np.asarray(np.mean(np.concatenate(strata, axis=axis), axis=axis))
 
 
-def aggregate_median(*strata: FloatArray, axis: int = 0) -> FloatArray:
-    """Median of the samples of all strata.
+def mean_of_means(*strata: FloatArray, axis: int = 0) -> FloatArray:
+    """Mean of the strata's means: every task counts the same."""
+    return np.asarray(np.mean([stratum.mean(axis=axis) for stratum in strata], axis=0))
 
-    rliable's median is that of the environments' means. A study has one environment, of which that
-    would be the mean.
-    """
-    return np.asarray(np.median(np.concatenate(strata, axis=axis), axis=axis))
+
+def aggregate_median(*strata: FloatArray, axis: int = 0) -> FloatArray:
+    """Median of the tasks' means, a stratum each."""
+    return np.asarray(np.median([stratum.mean(axis=axis) for stratum in strata], axis=0))
 
 
 def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:
@@ -130,8 +78,8 @@ def aggregate_optimality_gap(*strata: FloatArray, target: float, axis: int = 0) 
     """By how much the samples of all strata miss a target on average; what exceeds it is ignored.
 
     Args:
-        *strata: Scores, in units of return.
-        target: In the same units, as `Task.reward_threshold`.
+        *strata: Scores.
+        target: In the same units: 1 for normalised scores, `Task.reward_threshold` for returns.
         axis: That of the samples.
     """
     missed = np.maximum(target - np.concatenate(strata, axis=axis), 0)
@@ -143,8 +91,8 @@ def probability_of_improvement(
 ) -> FloatArray:
     """Probability that a run of X scores higher than a run of Y, where a tie is one half.
 
-    The Mann-Whitney U statistic divided by the number of pairs, as in rliable. Its interval is
-    ``interval_estimates(probability_of_improvement, x_scores, y_scores)``.
+    The Mann-Whitney U statistic divided by the number of pairs, as in rliable. Its interval:
+    `improvement`.
 
     Args:
         x_scores: One for each run; the number of runs may differ.
@@ -156,210 +104,156 @@ def probability_of_improvement(
     return np.asarray(((x > y).mean(axis=(-2, -1)) + (x >= y).mean(axis=(-2, -1))) / 2)
 
 
-def performance_profile(scores: FloatArray, taus: FloatArray) -> Estimate:
-    """Share of runs that score more than each of some returns, with pointwise intervals.
+def performance_profile(*strata: FloatArray, taus: FloatArray) -> Estimate:
+    """Share of runs that score more than each of some scores, with pointwise intervals.
 
-    rliable's run-score distribution.
+    rliable's run-score distribution: the mean over tasks of their shares.
 
     Args:
-        scores: Shape (seeds,).
-        taus: Returns, shape (points,).
+        *strata: One array of scores for each task, shape (seeds,).
+        taus: Scores, shape (points,).
 
     Returns:
         Shares in [0, 1], shape (points,).
     """
     # Between two scores all returns have the same share: each is worked out once.
-    above, index = np.unique(scores[:, np.newaxis] > taus, axis=1, return_inverse=True)
-    shares = interval_estimates(aggregate_mean, above.astype(np.float64))
+    above = np.concatenate(strata)[:, np.newaxis] > taus
+    distinct, index = np.unique(above, axis=1, return_inverse=True)
+    ends = np.cumsum([len(stratum) for stratum in strata])[:-1]
+    shares = interval_estimates(mean_of_means, *np.split(distinct.astype(np.float64), ends))
     if shares.low is None or shares.high is None:
         return Estimate(shares.value[index], None, None)
     return Estimate(shares.value[index], shares.low[index], shares.high[index])
 
 
-def interval_estimates(statistic: Statistic, *strata: FloatArray, seed: int = 0) -> Estimate:
+def interval_estimates(
+    statistic: Statistic, *strata: FloatArray, seed: int = 0, level: float = PERCENTILE_LEVEL
+) -> Estimate:
     """Return a statistic with its 95% stratified bootstrap percentile interval.
 
-    Seeds are drawn with replacement within each stratum, never across; a study of one environment
-    is a single stratum, and so is each side of a comparison. A row of curves is drawn as a whole,
-    so the intervals along a curve are pointwise.
+    Seeds are drawn with replacement within each stratum, never across: each task is a stratum, and
+    so is each side of a comparison. A row of curves is drawn as a whole, so the intervals along a
+    curve are pointwise.
 
     Args:
         statistic: Takes the strata and ``axis``, as `aggregate_iqm` does.
-        *strata: One array for each environment or side, of shape (seeds, ...).
+        *strata: One array for each task or side, of shape (seeds, ...).
         seed: Seed of the resampling.
+        level: Nominal level, by which the interval covers 95%.
 
     Returns:
         The estimate, without an interval if a stratum has fewer than three seeds or a sample is
-        not a number.
+        not a finite number.
     """
+    finite = all(np.isfinite(stratum).all() for stratum in strata)
     value = statistic(*strata)
-    if min(map(len, strata)) < MINIMUM_SEEDS or not np.isfinite(value).all():
+    if min(map(len, strata)) < MINIMUM_SEEDS or not finite or not np.isfinite(value).all():
         return Estimate(value, None, None)
-    interval = bootstrap(
+    found = bootstrap(
         strata,
         statistic,
         axis=0,
         n_resamples=RESAMPLES,
         batch=1000,  # bounds the memory that curves take
-        confidence_level=CONFIDENCE_LEVEL,
+        confidence_level=level,
         method="percentile",
         paired=False,
         vectorized=True,
         rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Estimate(value, interval.low, interval.high)
-
-
-def fill_curves(curves: FloatArray, floor: float) -> FloatArray:
-    """Give every cell of each curve a value.
-
-    An empty cell takes the last value before it; those before the first value take the first; a
-    curve that is empty throughout takes ``floor``.
-
-    Args:
-        curves: Mean return of the episodes that ended in each cell, NaN where none did, shape
-            (seeds, cells).
-        floor: In units of return.
-    """
-    return pd.DataFrame(curves).ffill(axis=1).bfill(axis=1).fillna(floor).to_numpy()
-
-
-def area_under_curve(curves: FloatArray) -> FloatArray:
-    """Area under filled curves, divided by their length: the mean over their equal cells.
-
-    Args:
-        curves: Shape (seeds, cells).
-
-    Returns:
-        In units of return, shape (seeds,).
-    """
-    return np.asarray(curves.mean(axis=1))
-
-
-def lowest_return(study: Study, task: Task) -> float:
-    """Return the lowest value of any run's curve: the score of a run in which no episode ended.
-
-    NaN if no episode ended in any run of the task.
-    """
-    records = [record for arm in study.arms_of(task) for record in arm.records]
-    returns = _numbers(value for record in records for value in record.curve.return_mean)
-    return float(np.nanmin(returns)) if not np.isnan(returns).all() else float("nan")
-
-
-def arms_of(study: Study, task: Task) -> list[Arm]:
-    """Return a task's arms in their order, by the rules of what counts that the module states."""
-    floor = lowest_return(study, task)
-    arms = []
-    for arm in study.arms_of(task):
-        scores = _numbers(record.final_score for record in arm.records)
-        curves = np.stack([_numbers(record.curve.return_mean) for record in arm.records])
-        scores[np.isnan(scores)] = floor
-        arms.append(
-            Arm(
-                arm.name,
-                arm.records,
-                scores,
-                fill_curves(curves, floor),
-                task,
-                arm.family,
-                arm.value,
-                arm.is_baseline,
-                arm.is_subject,
-            )
-        )
-    return arms
-
-
-def tuned_arm(arms: Sequence[Arm], name: str) -> Tuned:
-    """Return the runs of a family at a setting that was chosen without looking at them.
-
-    Choosing the best arm on the seeds that it is then scored on is optimistic: the best of several
-    noisy scores is best partly by luck. So for each seed, the arm with the highest interquartile
-    mean over all other seeds is taken, and its run with this seed counts; of arms that tie, the
-    first is taken. The result has a run for each seed that all arms have, and may be used like an
-    arm: with all statistics and their intervals. Halves that choose for each other would do
-    as well, but the outcome then depends on which seeds are put together. Where several arms are
-    about equal it leans to the low side: leaving out an arm's best run speaks against that arm.
-
-    Its interval is that of the choices made; it does not hold the uncertainty of the choice. A
-    nested bootstrap would, but it draws the same run for the choice and for the score, which brings
-    the optimism back. A single arm is returned with all of its runs: there was nothing to choose.
-
-    Args:
-        arms: One optimizer at several settings.
-        name: The label of the result.
-
-    Raises:
-        ValueError: If the arms of several have fewer than two seeds in common.
-    """
-    if len(arms) == 1:
-        (arm,) = arms
-        return Tuned(name, arm.records, arm.scores, arm.curves, (arm,) * len(arm.records))
-    arms = at_common_seeds(arms)
-    seeds = range(len(arms[0].records))
-    if len(seeds) < 2:
-        raise ValueError("to choose on the other seeds, the arms need two in common")
-    scores = np.stack([arm.scores for arm in arms])
-    others = [aggregate_iqm(np.delete(scores, seed, axis=1), axis=1) for seed in seeds]
-    chosen = [arms[int(best.argmax())] for best in others]
-    return Tuned(
-        name,
-        tuple(arm.records[seed] for seed, arm in enumerate(chosen)),
-        np.array([arm.scores[seed] for seed, arm in enumerate(chosen)]),
-        np.array([arm.curves[seed] for seed, arm in enumerate(chosen)]),
-        tuple(chosen),
+    )
+    drawn = found.bootstrap_distribution
+    interval = found.confidence_interval
+    return Estimate(
+        value, interval.low, interval.high, lambda at: _percentile_p_value(drawn, at, level)
     )
 
 
-AnyRuns = TypeVar("AnyRuns", bound=Runs)
+def _percentile_p_value(drawn: FloatArray, at: float, level: float) -> FloatArray:
+    """Return the p-value of a number by a percentile interval: 0.05 at the ends of the nominal."""
+    beyond = np.minimum((drawn <= at).mean(axis=-1), (drawn >= at).mean(axis=-1))
+    widened = (1 - CONFIDENCE_LEVEL) / (1 - level)
+    return np.asarray(np.minimum(2 * beyond * widened, 1))
 
 
-def at_common_seeds(arms: Sequence[AnyRuns]) -> list[AnyRuns]:
-    """Return the arms with their runs at the seeds that all of them have, by seed."""
-    seeds = set.intersection(*({record.seed for record in arm.records} for arm in arms))
-    found = []
-    for arm in arms:
-        rows = [row for row, record in enumerate(arm.records) if record.seed in seeds]
-        records = tuple(arm.records[row] for row in rows)
-        found.append(
-            replace(arm, records=records, scores=arm.scores[rows], curves=arm.curves[rows])
-        )
-    return found
+def improvement(*tasks: tuple[FloatArray, FloatArray]) -> Estimate:
+    """Return the probability of improvement of X over Y, averaged over tasks, with its interval.
 
+    That of Brunner and Munzel, whose variance allows for other spreads and for ties, on the scale
+    of the logit, with their degrees of freedom. Beyond 0.95 and below 0.05 few runs make all of
+    that variance, or none: there it is Wilson's score interval with the largest variance that the
+    probability can have, p (1 - p) over the smaller number of runs. A task of several whose runs
+    are separated completely, or tie completely, has the variance of that. Runs without a result
+    are minus infinity: below the others.
 
-def chance_of_gain(
-    arms: Sequence[Runs],
-    rival: Runs,
-    *,
-    seeds: int,
-    untrained: float,
-    gain: float,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> float:
-    """In which share of small studies an optimizer comes out ahead of a rival, as papers report it.
-
-    A small study has a few seeds, drawn without replacement from those that all arms have. It
-    compares means, and takes the arm that is best on those same seeds: the optimism that
-    `tuned_arm` avoids. Where the full study finds no advantage, this is how often a small one would
-    have claimed it.
+    Brunner and Munzel, "The nonparametric Behrens-Fisher problem", Biometrical Journal 2000; for
+    the bound: Birnbaum and Klose, Annals of Mathematical Statistics 1957.
 
     Args:
-        arms: One optimizer at several settings.
-        rival: The other one.
-        seeds: Of each small study, at most as many as there are.
-        untrained: Score that gains are counted from.
-        gain: How much larger the optimizer's gain has to be, as a share of the rival's.
-        draws: Small studies.
-        seed: Of the draws.
+        *tasks: The scores of X and of Y, each of shape (..., runs).
+
+    Returns:
+        Of shape (...), without an interval if a side has fewer than three runs. NaN if a score is.
     """
-    scores = np.stack([arm.scores for arm in at_common_seeds([*arms, rival])])
-    every = np.tile(np.arange(scores.shape[1]), (draws, 1))
-    drawn = np.random.default_rng(seed).permuted(every, axis=1)[:, :seeds]
-    *ours, theirs = scores[:, drawn].mean(axis=-1) - untrained
-    return float(np.mean(np.max(ours, axis=0) > (1 + gain) * theirs))
+    sizes = [(x.shape[-1], y.shape[-1]) for x, y in tasks]
+    placed = [_placements(x, y) for x, y in tasks]
+    chances = np.array([chance for chance, _ in placed])
+    value = np.asarray(chances.mean(axis=0))
+    if np.min(sizes) < MINIMUM_SEEDS or np.isnan(value).any():
+        return Estimate(value, None, None)
+    # Variances of both sides' means, task by task, as parts of the variance of the average.
+    parts = np.concatenate([variances for _, variances in placed]) / len(tasks) ** 2
+    own = np.concatenate(sizes).reshape(-1, *[1] * value.ndim) - 1.0
+    variance = parts.sum(axis=0)
+    freedom: FloatArray = variance**2 / (parts**2 / own).sum(axis=0)
+    apart = (value < EXTREME) | (value > 1 - EXTREME)
+    inner = np.where(apart, 0.5, value)
+    error = np.sqrt(variance) / (inner * (1 - inner))
+    reach = t.ppf((1 + CONFIDENCE_LEVEL) / 2, freedom) * error
+    # Means of so many coin tosses as the smaller side has runs vary as much at most.
+    bound = np.sum([1 / min(size) for size in sizes]) / len(tasks) ** 2
+    low, high = (
+        np.where(apart, end, expit(logit(inner) + sign * reach))
+        for sign, end in zip((-1, 1), _wilson(value, bound), strict=True)
+    )
+
+    def p_value(at: float) -> FloatArray:
+        by_score = norm.sf(np.abs(value - at) / np.sqrt(at * (1 - at) * bound))
+        by_logit = t.sf(np.abs(logit(inner) - logit(at)) / error, freedom)
+        return np.asarray(2 * np.where(apart, by_score, by_logit))
+
+    return Estimate(value, low, high, p_value)
 
 
-def _numbers(values: Any) -> FloatArray:
-    """Floats from numbers and ``None``, which becomes NaN."""
-    return np.array(list(values), dtype=np.float64)
+def _placements(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return one task's probability of improvement, and the variance that each side gives it.
+
+    Returns:
+        Shapes (...) and (2, ...).
+    """
+    ours, theirs = x[..., :, np.newaxis], y[..., np.newaxis, :]
+    wins = ((ours > theirs).astype(np.float64) + (ours >= theirs)) / 2
+    chance = wins.mean(axis=(-2, -1))
+    chance = np.where(np.isnan(x).any(axis=-1) | np.isnan(y).any(axis=-1), np.nan, chance)
+    sizes = x.shape[-1], y.shape[-1]
+    if min(sizes) < MINIMUM_SEEDS:
+        return chance, np.full((2, *chance.shape), np.nan)
+    variances = np.array(
+        [
+            wins.mean(axis=axis).var(axis=-1, ddof=1) / size
+            for axis, size in zip((-1, -2), sizes, strict=True)
+        ]
+    )
+    # Where all runs are separated, or tied, there is none: as far as the score interval reaches.
+    low, high = _wilson(chance, 1 / min(sizes))
+    reach = np.maximum(chance - low, high - chance)
+    flat = variances.sum(axis=0) < 1e-12
+    return chance, np.where(flat, (reach / NORMAL_QUANTILE) ** 2 / 2, variances)
+
+
+def _wilson(chance: FloatArray, bound: float) -> tuple[FloatArray, FloatArray]:
+    """Return Wilson's score interval of a probability p with variance p (1 - p) times a bound."""
+    squared = NORMAL_QUANTILE**2 * bound
+    middle = chance + squared / 2
+    reach = np.sqrt(squared * chance * (1 - chance) + squared**2 / 4)
+    low, high = (middle - reach) / (1 + squared), (middle + reach) / (1 + squared)
+    return np.where(chance <= 0, 0, low), np.where(chance >= 1, 1, high)

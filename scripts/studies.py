@@ -5,10 +5,10 @@ the identity of each planned run, by which the run's record is found in ``<resul
 quick scale both are below ``<results>/quick``. The fields of both: ``docs/records.md``.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Literal, Self
 
@@ -31,27 +31,77 @@ class Scale(StrEnum):
         return results / "quick" if self is Scale.quick else results
 
 
+class Stage(StrEnum):
+    """Of which stage a run is: *tune* chooses each family's value, *confirm* judges it anew."""
+
+    tune = "tune"
+    confirm = "confirm"
+
+
+class Seeds(Schema):
+    """How many seeds are planned in each stage; single arms may have more in *tune*."""
+
+    tune: NonNegativeInt
+    confirm: NonNegativeInt
+
+
+class Candidate(Schema):
+    """What a value was chosen by, or lost by.
+
+    Attributes:
+        iqm: Of the training measure over the tuning seeds.
+        seeds: How many.
+        chosen_share: How often it would be chosen if the seeds were drawn anew, if that is known.
+    """
+
+    iqm: float | None
+    seeds: PositiveInt
+    chosen_share: float | None
+
+
+class Choice(Schema):
+    """The value that the tuning runs chose for a family on a task.
+
+    Attributes:
+        value: Of the family's tuned setting.
+        arm: Its name.
+        by: What was looked at, by the arm's name.
+    """
+
+    value: float
+    arm: str
+    by: dict[str, Candidate]
+
+
 class Task(Schema):
     """A protocol on one environment for a number of steps.
 
     Attributes:
         name: Within the study.
         title: As figures and tables call it.
-        role: ``main``, or ``sensitivity`` of another task.
         protocol: The fixed settings' name.
         algorithm: The algorithm's name.
         environment: Gymnasium's id.
         total_steps: Environment steps of each run.
+        role: ``main``, or ``sensitivity``, which is told beside the others and never aggregated.
+        sensitivity_of: The main task that it changes in one respect, and whose choices it takes.
+        families: The families that are planned on it.
+        seeds: The seeds of both stages.
+        chosen: The choice for each family whose tuning runs are complete.
         reward_threshold: Return at which Gymnasium calls the environment solved, if it says so.
     """
 
     name: str = Field(min_length=1)
     title: str
-    role: Literal["main", "sensitivity"]
     protocol: str | None
     algorithm: str
     environment: str
     total_steps: PositiveInt
+    role: Literal["main", "sensitivity"]
+    sensitivity_of: str | None = None
+    families: tuple[str, ...]
+    seeds: Seeds
+    chosen: dict[str, Choice]
     reward_threshold: float | None
 
 
@@ -76,7 +126,7 @@ class Family(Schema):
 class PlannedRun(Schema):
     """A run that a study plans."""
 
-    stage: str
+    stage: Stage
     seed: NonNegativeInt
     identity: str
 
@@ -126,30 +176,47 @@ class Manifest(Schema):
         for arm in self.arms:
             if arm.task not in tasks or arm.family not in families:
                 raise ValueError(f"arm {arm.name}: no task {arm.task} with family {arm.family}")
+        for task in self.tasks:
+            if task.sensitivity_of is not None and task.sensitivity_of not in tasks:
+                raise ValueError(f"task {task.name}: no task {task.sensitivity_of}")
         return self
+
+    def choice(self, task: Task, family: Family) -> float | None:
+        """Return the value that a family is confirmed with on a task, or ``None`` until chosen.
+
+        A sensitivity takes that of its main task, but for the baseline, which has its default.
+        """
+        if task.sensitivity_of is None:
+            chosen = task.chosen.get(family.name)
+        elif family.name == self.baseline:
+            return family.default
+        else:
+            main = next(each for each in self.tasks if each.name == task.sensitivity_of)
+            chosen = main.chosen.get(family.name)
+        return None if chosen is None else chosen.value
 
 
 @dataclass(frozen=True)
 class ArmRecords:
-    """The finished runs of a family at one value of its tuned setting, on one task.
+    """The finished runs of a family at one value of its tuned setting, on one task, in one stage.
 
     Attributes:
         task: The task.
+        stage: The stage.
         family: The family.
         value: Of the family's tuned setting.
         name: Of the arm, within its task.
         records: By seed; at least one.
-        planned: How many runs are planned, by stage.
         is_baseline: Whether the other arms of the task are compared with this one.
         is_subject: Whether it is of the family that the study is about.
     """
 
     task: Task
+    stage: Stage
     family: Family
     value: float
     name: str
     records: tuple[Record, ...]
-    planned: dict[str, int]
     is_baseline: bool
     is_subject: bool
 
@@ -198,9 +265,9 @@ class Study:
         """All records, in the order of the arms."""
         return [record for arm in self.arms for record in arm.records]
 
-    def arms_of(self, task: Task) -> list[ArmRecords]:
-        """Return the arms of a task, in their order."""
-        return [arm for arm in self.arms if arm.task == task]
+    def arms_of(self, task: Task, stage: Stage | None = None) -> list[ArmRecords]:
+        """Return the arms of a task in one stage, or in both, in their order."""
+        return [arm for arm in self.arms if arm.task == task and stage in (None, arm.stage)]
 
 
 def study_names(results: Path, scale: Scale = Scale.paper) -> list[str]:
@@ -235,8 +302,8 @@ def load_study(results: Path, name: str, scale: Scale = Scale.paper) -> Study:
     families = {family.name: family for family in manifest.families}
     paths = find_records(scale.folder(results))
     arms = []
-    for arm in manifest.arms:
-        runs = [run for run in arm.runs if run.stage == "tune" and run.identity in paths]
+    for arm, stage in product(manifest.arms, Stage):
+        runs = [run for run in arm.runs if run.stage is stage and run.identity in paths]
         if not runs:
             continue
         runs.sort(key=lambda run: run.seed)
@@ -245,11 +312,11 @@ def load_study(results: Path, name: str, scale: Scale = Scale.paper) -> Study:
         arms.append(
             ArmRecords(
                 tasks[arm.task],
+                stage,
                 family,
                 arm.value,
                 arm.name,
                 tuple(_read_run(path, run) for path, run in records.items()),
-                dict(Counter(run.stage for run in arm.runs)),
                 is_baseline=(arm.family, arm.value) == (manifest.baseline, family.default),
                 is_subject=arm.family == manifest.subject,
             )

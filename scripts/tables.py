@@ -23,21 +23,26 @@ from rich.table import Table
 from experiments.runs.writing import write_bytes
 from scripts.pages import cell
 from scripts.records import Git, RecordError
+from scripts.scores import (
+    MEASURES,
+    TRAINING,
+    Arm,
+    Measure,
+    area_under_curve,
+    arms_of,
+    lowest_return,
+)
 from scripts.settings import SettingsError, StudySettings, load_studies, parse
+from scripts.stability import ReturnRange, instability, return_range
 from scripts.statistics import (
     MINIMUM_SEEDS,
     RESAMPLES,
-    Arm,
     Estimate,
     FloatArray,
     aggregate_iqm,
-    aggregate_mean,
-    area_under_curve,
-    arms_of,
     interval_estimates,
-    lowest_return,
 )
-from scripts.studies import Study
+from scripts.studies import Stage, Study, Task
 
 USAGE = "python -m scripts.tables [study=<name>|all] [scale=paper|quick] [results=<folder>]"
 Value = str | int | float | Estimate
@@ -55,41 +60,85 @@ class Column:
 
     name: str
     heading: str
-    value: Callable[[Arm], Value]
+    value: Callable[["Row"], Value]
 
 
-def _state_bytes(arm: Arm) -> int:
+@dataclass(frozen=True)
+class Row:
+    """An arm by both measures.
+
+    Attributes:
+        arms: The same runs by each measure, by its name.
+        extents: What the returns of the task's runs of this stage range over, likewise.
+    """
+
+    arms: dict[str, Arm]
+    extents: dict[str, ReturnRange]
+
+    @property
+    def arm(self) -> Arm:
+        """The arm, where the measure does not matter."""
+        return self.arms[TRAINING.name]
+
+
+def _state_bytes(row: Row) -> int:
     # The largest: a run that diverged at once has no state yet.
-    return max(record.optimizer.state_bytes for record in arm.records)
+    return max(record.optimizer.state_bytes for record in row.arm.records)
 
 
-def _steps_per_second(arm: Arm) -> float:
-    speeds = [record.timing.steps_per_second for record in arm.records]
+def _steps_per_second(row: Row) -> float:
+    speeds = [record.timing.steps_per_second for record in row.arm.records]
     return float(np.median(np.array(speeds, dtype=np.float64)))
 
 
-TASK = Column("task", "Task", lambda arm: arm.task.name)
+def _last_episodes(row: Row) -> float:
+    scores = [record.final_score for record in row.arm.records if record.final_score is not None]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def _drawdown(measure: Measure) -> Callable[[Row], Estimate]:
+    def value(row: Row) -> Estimate:
+        falls = instability(row.arms[measure.name], row.extents[measure.name])
+        known = not np.isnan(row.arms[measure.name].scores).any()
+        return interval_estimates(aggregate_iqm, falls if known else np.full_like(falls, np.nan))
+
+    return value
+
+
+def _iqm(measure: Measure) -> Callable[[Row], Estimate]:
+    return lambda row: interval_estimates(aggregate_iqm, row.arms[measure.name].scores)
+
+
+def _mean(measure: Measure) -> Callable[[Row], float]:
+    return lambda row: float(row.arms[measure.name].scores.mean())
+
+
+def _area(measure: Measure) -> Callable[[Row], Estimate]:
+    return lambda row: interval_estimates(
+        aggregate_iqm, area_under_curve(row.arms[measure.name].curves)
+    )
+
+
+TASK = Column("task", "Task", lambda row: row.arm.task.name)
 """Only of a study that has several."""
+ARM = Column("arm", "Arm", lambda row: row.arm.name)
 COLUMNS = (
-    Column("arm", "Arm", lambda arm: arm.name),
-    Column("seeds", "Seeds", lambda arm: len(arm.records)),
-    Column(
-        "final_score_mean",
-        "Final score, mean",
-        lambda arm: interval_estimates(aggregate_mean, arm.scores),
+    ARM,
+    Column("stage", "Stage", lambda row: str(row.arm.stage)),
+    Column("seeds", "Seeds", lambda row: len(row.arm.records)),
+    *(
+        Column(f"{measure.name}_{name}", f"{measure.name.capitalize()}, {heading}", value(measure))
+        for name, heading, value in (
+            ("iqm", "IQM", _iqm),
+            ("mean", "mean", _mean),
+            ("area_iqm", "area, IQM", _area),
+            ("drawdown_iqm", "drawdown, IQM", _drawdown),
+        )
+        for measure in MEASURES
     ),
-    Column(
-        "final_score_iqm",
-        "Final score, IQM",
-        lambda arm: interval_estimates(aggregate_iqm, arm.scores),
-    ),
-    Column(
-        "area_under_curve_iqm",
-        "Area under curve, IQM",
-        lambda arm: interval_estimates(aggregate_iqm, area_under_curve(arm.curves)),
-    ),
+    Column("last_episodes_mean", "Last 100 episodes, mean", _last_episodes),
     Column("state_bytes", "State bytes", _state_bytes),
-    Column("diverged", "Diverged", lambda arm: int(arm.diverged.sum())),
+    Column("diverged", "Diverged", lambda row: int(row.arm.diverged.sum())),
     Column("steps_per_second", "Steps/s, median", _steps_per_second),
 )
 
@@ -116,7 +165,7 @@ class StudyTable:
     @property
     def justify(self) -> list[Literal["left", "right"]]:
         """To which side each column is justified: names to the left, numbers to the right."""
-        return ["left" if column in (TASK, COLUMNS[0]) else "right" for column in self.columns]
+        return ["left" if column in (TASK, *COLUMNS[:2]) else "right" for column in self.columns]
 
     @property
     def texts(self) -> list[list[str]]:
@@ -146,8 +195,20 @@ class StudyTable:
 def summarize(study: Study) -> StudyTable:
     """Return the table of a study."""
     columns = (TASK, *COLUMNS) if len(study.tasks) > 1 else COLUMNS
-    arms = [arm for task in study.tasks for arm in arms_of(study, task)]
-    return StudyTable(study, columns, [[column.value(arm) for column in columns] for arm in arms])
+    rows = [row for task in study.tasks for stage in Stage for row in rows_of(study, task, stage)]
+    return StudyTable(study, columns, [[column.value(row) for column in columns] for row in rows])
+
+
+def rows_of(study: Study, task: Task, stage: Stage) -> list[Row]:
+    """Return a row for each arm of a task that has runs of a stage."""
+    if not study.arms_of(task, stage):
+        return []
+    arms = {measure.name: arms_of(study, task, measure, stage) for measure in MEASURES}
+    extents = {name: return_range(found) for name, found in arms.items()}
+    return [
+        Row(dict(zip(arms, same, strict=True)), extents)
+        for same in zip(*arms.values(), strict=True)
+    ]
 
 
 def _text(value: Value) -> str:
@@ -157,14 +218,19 @@ def _text(value: Value) -> str:
         if np.isnan(value.value):
             return "-"
         low, high = value.low, value.high
-        interval = "-" if low is None or high is None else f"{_score(low)}, {_score(high)}"
-        return f"{_score(value.value)} [{interval}]"
-    return "-" if np.isnan(value) else f"{value:,.0f}"
+        if low is None or high is None or low == high:  # all resamples agree: nothing is known
+            return f"{_score(value.value)} [-]"
+        return f"{_score(value.value)} [{_score(low)}, {_score(high)}]"
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else _score(value)
+    return f"{value:,}"
 
 
 def _score(number: float | FloatArray) -> str:
     value = float(number)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def name_of(study: Study) -> str:
@@ -206,25 +272,39 @@ def notes(study: Study) -> list[str]:
             f"{study.scale} scale."
             for task in study.tasks
         ),
-        "Final score: mean return of a run's last 100 training episodes. IQM: interquartile mean "
-        "over seeds. Area under curve: mean of the training return over all steps. Steps/s: as "
-        "the machine was, busy or not; no comparison of optimizers.",
+        "Training: mean return of the episodes that ended in the last tenth of the planned steps. "
+        "Evaluation: of the deterministic policy's evaluations in the same window. IQM: "
+        "interquartile mean over seeds. Area: mean of the curve over all steps. Drawdown: the "
+        "largest fall of a run's smoothed curve, as share of its range; 1 if it failed or learned "
+        "nothing. Last 100 episodes: as CleanRL reports; another share of the run for each arm. "
+        "Steps/s: as the machine was, busy or not; no comparison of optimizers.",
+        "Stage: tune chooses the setting of each family, confirm judges it. What "
+        "each number means: docs/statistics.md.",
         f"In brackets: 95% stratified bootstrap percentile intervals, {RESAMPLES:,} resamples of "
-        "the seeds.",
+        "the seeds; with fewer than 10 seeds they are too narrow. A mean of so few runs has none "
+        "that can be trusted.",
     ]
     if min(len(arm.records) for arm in study.arms) < MINIMUM_SEEDS:
-        notes.append(f"[-]: fewer than {MINIMUM_SEEDS} seeds, too few for an interval.")
-    if diverged := sum(record.diverged for record in records):
         notes.append(
-            f"Diverged runs: {diverged}. They count with the score that they had when they "
-            "stopped, and their curves keep the last value to the end."
+            f"[-]: fewer than {MINIMUM_SEEDS} seeds, too few for an interval, or all resamples "
+            "agree."
         )
-    if silent := sum(record.final_score is None for record in records):
-        floors = [lowest_return(study, task) for task in study.tasks]
-        counted = " or ".join("not known" if np.isnan(floor) else _score(floor) for floor in floors)
+    failed = {
+        (task.name, str(stage)): lowest_return(study, task, stage=stage)
+        for task in study.tasks
+        for stage in Stage
+        for arm in arms_of(study, task, stage=stage)
+        if arm.failed.any()
+    }
+    if failed:
+        count = sum(record.diverged for record in records)
+        counted = ", ".join(
+            f"{'not known' if np.isnan(floor) else _score(floor)} ({task}, {stage})"
+            for (task, stage), floor in failed.items()
+        )
         notes.append(
-            f"Runs in which no episode ended: {silent}. They count with the lowest value that any "
-            f"curve of their task has: {counted}."
+            f"Diverged runs: {count}. They, and any in which no episode ended, count as the worst: "
+            f"in means with the lowest training return of their task, {counted}."
         )
     provenance = [record.provenance for record in records]
     packages = dict.fromkeys(name for origin in provenance for name in origin.versions)
@@ -281,7 +361,7 @@ def main(arguments: list[str]) -> int:
         return 2
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 200  # a pipe has no edge: keep each row on one line
+        console.width = 400  # a pipe has no edge: keep each row on one line
     for study in studies:
         table = summarize(study)
         paths = write_table(table)

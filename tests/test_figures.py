@@ -29,7 +29,7 @@ from scripts.figures.plot import (
     render,
 )
 from scripts.figures.setting import positions_of, score_against_setting, score_by_two_settings
-from scripts.statistics import arms_of
+from scripts.scores import arms_of
 from scripts.studies import Scale, Study, load_study
 
 ENVIRONMENT = "HalfCheetah-v4"

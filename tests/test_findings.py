@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.statistics import Arm, FloatArray, arms_of, probability_of_improvement
+from scripts.scores import Arm, arms_of
+from scripts.statistics import FloatArray, probability_of_improvement
 from scripts.studies import load_study, study_names
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -43,6 +43,9 @@ def test_labels_and_seed_are_no_settings() -> None:
         ("final_score", float("nan"), "final_score: Input should be a finite number"),
         ("configuration.environment", {}, "configuration.environment.id: Field required"),
         ("curve.return_mean", [1.0], "curve: Value error, 4 values of step, but 1 of return_mean"),
+        ("curve.episodes", [1, 0, 1, 1], "curve: Value error, return_mean is null where"),
+        ("evaluation.step", [1], "evaluation: Value error, 1 values of step, but 4 of returns"),
+        ("evaluation.returns", [[]], "evaluation.returns.0: Tuple should have at least 1 item"),
     ],
 )
 def test_a_bad_record_is_one_line_that_names_the_file(

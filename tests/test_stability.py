@@ -11,17 +11,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from support.estimates import ends
 from support.records import make_record, write_study
 
+from scripts.scores import arms_of
 from scripts.stability import (
     ReturnRange,
     collapsed,
+    decades,
     drawdown,
     instability,
     interquartile_range,
     return_range,
-    robustness,
     smoothed,
 )
-from scripts.statistics import FloatArray, arms_of, interval_estimates
+from scripts.statistics import FloatArray, interval_estimates
 from scripts.studies import load_study
 
 curves = arrays(
@@ -91,9 +92,9 @@ def test_collapse_is_measured_from_the_untrained_return(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_is_not_steady(tmp_path: Path) -> None:
     records = [
-        make_record("sgd", 1.0, 0, score=100, returns=[0, 50, 100, 90]),
-        make_record("sgd", 1.0, 1, score=9, returns=[0, 9, 9, 9]),  # less than a tenth of the way
-        make_record("sgd", 1.0, 2, score=50, returns=[0, 50, None, None], diverged_at=500),
+        make_record("sgd", 1.0, 0, returns=[0, 50, 100, 90]),
+        make_record("sgd", 1.0, 1, returns=[0, 9, 9, 9]),  # less than a tenth of the way
+        make_record("sgd", 1.0, 2, returns=[0, 50, None, None], diverged_at=500),
     ]
     write_study(tmp_path, "ppo", *records)
     study = load_study(tmp_path, "ppo")
@@ -102,20 +103,20 @@ def test_a_run_that_failed_is_not_steady(tmp_path: Path) -> None:
     assert_allclose(instability(arm, return_range([arm])), [0.1, 1, 1])
 
 
-def robustness_of(*values: float, untrained: float = 0.0) -> float:
+def decades_of(*values: float, untrained: float = 0.0) -> float:
     settings = [10.0**power for power in range(len(values))]
     scores = [np.array([value]) for value in values]
-    return float(robustness(*scores, settings=settings, untrained=untrained))
+    return float(decades(*scores, settings=settings, untrained=untrained))
 
 
-def test_robustness_of_hand_made_sweeps() -> None:
-    assert robustness_of(7, 7, 7) == 1
+def test_decades_of_hand_made_sweeps() -> None:
+    assert decades_of(7, 7, 7) == 2
     # From 0 to 100 and back, 10% of each decade lies above 90.
-    assert_allclose(robustness_of(0, 100, 0), 0.1)
-    assert_allclose(robustness_of(0, 100, 100), 0.55)
+    assert_allclose(decades_of(0, 100, 0), 0.2)
+    assert_allclose(decades_of(0, 100, 100), 1.1)
     # All below 0: the way is measured from the untrained return.
-    assert_allclose(robustness_of(-500, -100, -500, untrained=-500), 0.1)
-    assert robustness_of(-5, -3, -4, untrained=0) == 0
+    assert_allclose(decades_of(-500, -100, -500, untrained=-500), 0.2)
+    assert np.isnan(decades_of(-5, -3, -4, untrained=0))
 
 
 @given(
@@ -123,20 +124,11 @@ def test_robustness_of_hand_made_sweeps() -> None:
     st.integers(-1000, 1000),
     st.integers(1, 10),
 )
-def test_robustness_is_a_share_that_shift_and_scale_leave_alone(
+def test_decades_are_left_alone_by_shift_and_scale(
     scores: FloatArray, shift: int, scale: int
 ) -> None:
-    share = partial(robustness, settings=[1, 3, 10, 30])
-    value = share(*scores, untrained=-1000)
-    assert 0 <= value <= 1
-    moved = share(*(scale * scores + shift), untrained=shift - 1000 * scale)
+    found = partial(decades, settings=[1, 3, 10, 30])
+    value = found(*scores, untrained=-1001)
+    assert 0 <= value <= np.log10(30) + 1e-9
+    moved = found(*(scale * scores + shift), untrained=shift - 1001 * scale)
     assert_allclose(moved, value, atol=1e-9)
-
-
-def test_robustness_has_an_interval() -> None:
-    rng = np.random.default_rng(0)
-    sweep = [rng.normal(mean, 5, 8) for mean in (0, 100, 95, 0)]
-    share = partial(robustness, settings=[1, 10, 100, 1000], untrained=0.0)
-    estimate = interval_estimates(share, *sweep)
-    low, high = ends(estimate)
-    assert 0 < low < estimate.value < high < 1

@@ -6,7 +6,7 @@ import pytest
 from support.records import make_record, write_record, write_study
 
 from scripts.records import RecordError
-from scripts.studies import Scale, load_study, study_names
+from scripts.studies import Scale, Stage, load_study, study_names
 
 ARMS = [
     ("adam", 1e-5),
@@ -27,7 +27,40 @@ def test_arms_come_as_the_manifest_has_them_and_seeds_in_order(tmp_path: Path) -
     assert len(study.records) == 12
     assert [arm.name for arm in study.arms if arm.is_baseline] == ["adam"]
     assert [arm.value for arm in study.arms if arm.is_subject] == [3, 30]
-    assert {tuple(arm.planned.items()) for arm in study.arms} == {(("tune", 2),)}
+    assert {arm.stage for arm in study.arms} == {Stage.tune}
+
+
+def test_an_arm_of_both_stages_is_there_twice(tmp_path: Path) -> None:
+    records = [make_record("alphagrad", 3, seed) for seed in (0, 1)]
+    records += [make_record("alphagrad", 3, seed, stage="confirm") for seed in (100, 101, 102)]
+    records[3]["configuration"]["evaluation"] = {"episodes": 10}  # confirm runs evaluate more
+    records[2]["configuration"]["evaluation"] = {"episodes": 10}
+    records[4]["configuration"]["evaluation"] = {"episodes": 10}
+    write_study(tmp_path, "ppo", *records)
+    study = load_study(tmp_path, "ppo")
+    assert [(arm.stage, len(arm.records)) for arm in study.arms] == [("tune", 2), ("confirm", 3)]
+    (task,) = study.tasks
+    assert [arm.stage for arm in study.arms_of(task, Stage.confirm)] == ["confirm"]
+    assert len(study.arms_of(task)) == 2
+
+
+def test_a_sensitivity_takes_the_choices_of_its_main_task_and_the_default(tmp_path: Path) -> None:
+    records = [make_record("adam", 1e-3, 100, stage="confirm", environment="A")]
+    records += [make_record("alphagrad", 3, 100, stage="confirm", environment="A")]
+    records += [make_record("adam", 3e-4, environment="B")]
+    path = write_study(tmp_path, "ppo", *records) / "study.json"
+    manifest = json.loads(path.read_text())
+    manifest["tasks"][1] |= {"role": "sensitivity", "sensitivity_of": "A"}
+    path.write_text(json.dumps(manifest))
+    found = load_study(tmp_path, "ppo").manifest
+    main, other = found.tasks
+    adam, alphagrad = found.families
+    assert [found.choice(main, family) for family in (adam, alphagrad)] == [1e-3, 3]
+    assert [found.choice(other, family) for family in (adam, alphagrad)] == [3e-4, 3]
+    manifest["tasks"][1]["sensitivity_of"] = "C"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(RecordError, match=r"Value error, task B: no task C$"):
+        load_study(tmp_path, "ppo")
 
 
 def test_what_has_no_record_yet_is_left_out(tmp_path: Path) -> None:
@@ -39,7 +72,6 @@ def test_what_has_no_record_yet_is_left_out(tmp_path: Path) -> None:
     study = load_study(tmp_path, "ppo")
     assert [task.name for task in study.tasks] == ["A"]
     assert [(arm.name, len(arm.records)) for arm in study.arms] == [("adam", 1)]
-    assert study.arms[0].planned == {"tune": 2}
     (tmp_path / "records" / f"a-run-{records[0]['identity']}.json").unlink()
     with pytest.raises(RecordError, match=r"^.*study\.json: no records of its runs yet$"):
         load_study(tmp_path, "ppo")

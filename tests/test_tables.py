@@ -14,8 +14,8 @@ def small_study(results: Path, *more: dict[str, Any], scale: str = "paper") -> P
         results,
         "ppo",
         *(make_record(seed=seed, score=score) for seed, score in enumerate([1000, 1500, 2600])),
-        make_record("alphagrad", 3.0, 0, score=12.25, returns=[1, 2, 3, 4]),
-        make_record("alphagrad", 3.0, 1, score=14.25, returns=[3, 4, None, None], diverged_at=500),
+        make_record("alphagrad", 3.0, 0, returns=[1, 2, 3, 4]),
+        make_record("alphagrad", 3.0, 1, returns=[3, 4, None, None], diverged_at=500),
         *more,
         scale=scale,
     )
@@ -25,44 +25,65 @@ def test_table_holds_the_values_made_by_hand(tmp_path: Path) -> None:
     small_study(tmp_path)
     summary = summarize(load_study(tmp_path, "ppo")).data.set_index("arm")
     adam, alphagrad = summary.loc["adam"], summary.loc["alphagrad-alpha3"]
-    # 1/27 of the resamples of three seeds lies at each end, so the interval is the range.
-    assert list(adam[["final_score_mean", "final_score_mean_low", "final_score_mean_high"]]) == [
-        1700,
-        1000,
-        2600,
-    ]
-    assert adam.final_score_iqm == 1700
-    assert adam.area_under_curve_iqm == (10 + 50 + 90 + 100) / 4
-    assert (adam.seeds, adam.state_bytes, adam.diverged, adam.steps_per_second) == (3, 8000, 0, 501)
-    assert alphagrad.final_score_mean == 13.25
-    assert alphagrad.area_under_curve_iqm == (2.5 + 3.75) / 2
-    assert alphagrad[["final_score_mean_low", "area_under_curve_iqm_high"]].isna().all()
+    for measure in ("training", "evaluation"):
+        # 1/27 of the resamples of three seeds lies at each end, so the interval is the range.
+        columns = [f"{measure}_iqm{end}" for end in ("", "_low", "_high")]
+        assert list(adam[columns]) == [1700, 1000, 2600]
+        assert adam[f"{measure}_mean"] == 1700
+        areas = [(150 + score) / 4 for score in (1000, 1500, 2600)]
+        assert adam[f"{measure}_area_iqm"] == pytest.approx(sum(areas) / 3)
+        assert adam[f"{measure}_drawdown_iqm"] == 0
+        assert alphagrad[f"{measure}_drawdown_iqm"] == 1  # it failed, or learned next to nothing
+        # The diverged run counts with the lowest that is known: run 0's score, below untrained.
+        assert alphagrad[f"{measure}_mean"] == 4
+    assert (adam.stage, adam.seeds, adam.state_bytes, adam.diverged) == ("tune", 3, 8000, 0)
+    assert (adam.last_episodes_mean, adam.steps_per_second) == (1700, 501)
+    assert alphagrad[["training_iqm_low", "evaluation_area_iqm_high"]].isna().all()
     assert (alphagrad.seeds, alphagrad.state_bytes, alphagrad.diverged) == (2, 4000, 1)
 
 
+def test_the_stages_are_rows_of_their_own(tmp_path: Path) -> None:
+    small_study(tmp_path, make_record(seed=100, stage="confirm", score=77))
+    table = summarize(load_study(tmp_path, "ppo"))
+    assert [(row[0], row[1], row[2]) for row in table.texts] == [
+        ("adam", "tune", "3"),
+        ("alphagrad-alpha3", "tune", "2"),
+        ("adam", "confirm", "1"),
+    ]
+    assert table.texts[2][3] == "77.0 [-]"
+
+
+def test_where_all_resamples_agree_there_is_no_interval(tmp_path: Path) -> None:
+    write_study(tmp_path, "ppo", *(make_record(seed=seed, score=500) for seed in range(5)))
+    table = summarize(load_study(tmp_path, "ppo"))
+    assert table.texts[0][3:5] == ["500.0 [-]"] * 2
+
+
 def test_markdown_tells_how_it_was_made(tmp_path: Path) -> None:
-    dirty = make_record("sgd", 1.0, score=None, returns=[None] * 4)
+    dirty = make_record("sgd", 1.0, returns=[None] * 4)
     dirty["provenance"]["git"]["dirty"] = True
     dirty["provenance"]["versions"]["torch"] = "2.12.0"
     dirty["provenance"]["cpu"]["model"] = "Another|<b>"
     small_study(tmp_path, dirty)
     table = summarize(load_study(tmp_path, "ppo"))
-    assert table.texts[:2] == [
-        ["adam", "3", *["1,700 [1,000, 2,600]"] * 2, "62.5 [62.5, 62.5]", "8,000", "0", "501"],
-        ["alphagrad-alpha3", "2", "13.2 [-]", "13.2 [-]", "3.1 [-]", "4,000", "1", "500"],
+    assert table.texts[0][:7] == [
+        *["adam", "tune", "3"],
+        *["1,700 [1,000, 2,600]"] * 2,
+        *["1,700"] * 2,
     ]
+    assert table.texts[0][-4:] == ["1,700", "8,000", "0", "501.0"]
+    assert table.texts[1][:4] == ["alphagrad-alpha3", "tune", "2", "4.00 [-]"]
     text = to_markdown(table)
     for expected in (
         "# ppo\n",
-        "| Arm | Seeds | Final score, mean | Final score, IQM | Area under curve, IQM |",
-        "\n| --- | ---: | ---: |",
+        "| Arm | Stage | Seeds | Training, IQM | Evaluation, IQM | Training, mean |",
+        "\n| --- | --- | ---: | ---: |",
         "`python -m scripts.tables study=ppo` from 6 runs, seeds 0, 1, 2.",
         "ppo_cleanrl: HalfCheetah-v4, 1,000 steps, paper scale.",
         "95% stratified bootstrap percentile intervals, 10,000 resamples",
         "[-]: fewer than 3 seeds",
-        "Diverged runs: 1.",
-        "Runs in which no episode ended: 1. They count with the lowest value that any curve of "
-        "their task has: 1.0.",
+        "Diverged runs: 1. They, and any in which no episode ended, count as the worst: in means "
+        "with the lowest training return of their task, 4.00 (HalfCheetah-v4, tune).",
         "Code: 6eed2d6 or 6eed2d6 with uncommitted changes.",
         "python 3.11.2, torch 2.12.0 or 2.13.0; on A CPU or Another\\|&lt;b>.",
     ):
@@ -87,15 +108,15 @@ def test_several_tasks_have_a_column_and_one_has_none(tmp_path: Path) -> None:
     )
     study = load_study(tmp_path, "brew")
     table = summarize(study)
-    assert table.data[["task", "arm", "final_score_mean"]].to_numpy().tolist() == [
+    assert table.data[["task", "arm", "training_mean"]].to_numpy().tolist() == [
         ["Kettle-v7", "old|<b>", 1],
         ["Kettle-v7", "new-lr1", 2],
         ["Pan-v0", "old|<b>", 3],
     ]
     text = to_markdown(table)
-    assert "| Task | Arm | Seeds |" in text
-    assert "\n| --- | --- | ---: |" in text
-    assert r"| Pan-v0 | old\|&lt;b> | 1 |" in text
+    assert "| Task | Arm | Stage | Seeds |" in text
+    assert "\n| --- | --- | --- | ---: |" in text
+    assert r"| Pan-v0 | old\|&lt;b> | tune | 1 |" in text
     assert text.count("- Protocol ppo_cleanrl: ") == 2
 
 
@@ -117,9 +138,9 @@ def test_all_studies_of_both_scales_are_written(
     assert "study=ppo scale=quick`" in quick
     with (tmp_path / "ppo" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["scale"], row["arm"], float(row["final_score_mean"])) for row in rows] == [
+    assert [(row["scale"], row["arm"], float(row["training_mean"])) for row in rows] == [
         ("paper", "adam", 1700),
-        ("paper", "alphagrad-alpha3", 13.25),
+        ("paper", "alphagrad-alpha3", 4),
     ]
     assert "task" not in rows[0]
 

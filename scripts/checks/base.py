@@ -1,16 +1,13 @@
 """What all rules have in common."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import Field
 
-from scripts.evidence import Evidence, Group, Parameters, TaskEvidence
-from scripts.statistics import Runs, aggregate_iqm, interval_estimates
-from scripts.verdicts import Check, Number, lacking, number
+from scripts.evidence import Evidence, Group, Parameters
+from scripts.verdicts import Check
 
-NO_RUNS = "there are none of study {}"
+NO_RUNS = "there is none of both in study {}"
 
 
 class Rule(Parameters):
@@ -37,8 +34,8 @@ class Subject(Parameters):
 
     Attributes:
         study: The study's name.
-        task: The task's name; by default all of the study's.
-        subject: The optimizer; by default the study's subject at all values.
+        task: The task's name; by default all main tasks of the study.
+        subject: The optimizer; by default the study's subject at its choice.
     """
 
     study: str
@@ -54,32 +51,3 @@ class Opponents(Subject):
     """
 
     against: Group | None = None
-
-
-class OnEachTask(Rule, Subject):
-    """A rule that is put to each task by itself."""
-
-    RULE: ClassVar[str]
-
-    def checks(self, evidence: Evidence) -> list[Check]:
-        """Put the statement to the test on each task."""
-        tasks = evidence.tasks(self.study, self.task)
-        if not tasks:
-            return [lacking(self.statement, self.RULE, {}, NO_RUNS.format(self.study))]
-        several = len(tasks) > 1
-        return [
-            self.check(task, f"{task.title}: {self.statement}" if several else self.statement)
-            for task in tasks
-        ]
-
-    @abstractmethod
-    def check(self, task: TaskEvidence, statement: str) -> Check:
-        """Put the statement to the test on one task."""
-
-
-def scores(sides: Sequence[Runs]) -> list[Number]:
-    """Return the interquartile mean of the final scores of each."""
-    return [
-        number(f"final score, IQM, {runs.name}", interval_estimates(aggregate_iqm, runs.scores))
-        for runs in sides
-    ]

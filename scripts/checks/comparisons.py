@@ -1,60 +1,211 @@
-"""Rules for two optimizers, each at the setting that was chosen on the other seeds."""
+"""Rules for two optimizers over a study's tasks, each at its value, by the confirm runs."""
 
 from abc import abstractmethod
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import ClassVar, Literal
 
-from scripts.checks.base import OnEachTask, Opponents, scores
-from scripts.evidence import Side, TaskEvidence, runs_of
-from scripts.stability import LEARNED, collapsed, instability, interquartile_range
-from scripts.statistics import Runs, aggregate_iqm, chance_of_gain, interval_estimates
+from scripts.checks.base import NO_RUNS, Opponents, Rule
+from scripts.evidence import Evidence, Pair, TaskEvidence, runs_of, usable
+from scripts.scores import MEASURES, Arm, Measure
+from scripts.stability import LEARNED, collapsed, instability
+from scripts.statistics import FloatArray, aggregate_iqm, improvement, interval_estimates
+from scripts.studies import Family, Stage
 from scripts.verdicts import (
     BETTER,
+    FEWEST_SEEDS,
+    MEANINGFUL,
+    NON_INFERIOR,
     SUBSTANTIAL,
     Check,
     Number,
+    Outcome,
+    Progress,
     Verdict,
     above,
+    all_of,
     better,
     change,
-    combine,
-    decide,
-    improvement,
-    lacking,
+    large_enough,
     number,
     relative_gain,
+    with_gain,
 )
 
 
-class Comparison(OnEachTask, Opponents):
-    """A rule for two tuned optimizers on a task, both with all settings and enough seeds."""
+@dataclass(frozen=True)
+class Judged:
+    """An outcome, and the numbers that show it; the first is the one that decides."""
 
-    def check(self, task: TaskEvidence, statement: str) -> Check:
-        """Compare them."""
-        x, y = task.subject(self.subject), task.rival(self.against)
-        runs = runs_of(x, y)
-        if lacks := x.lacks or y.lacks:
-            return lacking(statement, self.RULE, runs, lacks)
-        verdict, numbers = self.judge(x, y, task)
-        statement += f": {x.name} ({x.chosen}) against {y.name} ({y.chosen})"
-        return Check(statement, self.RULE, verdict, tuple(numbers), runs, change(verdict))
+    outcome: Outcome
+    numbers: list[Number]
+
+
+class Comparison(Rule, Opponents):
+    """A rule for two optimizers over a study's tasks that plan both.
+
+    Until the plan of both is complete there is no verdict, and the tuning runs are told instead.
+    """
+
+    RULE: ClassVar[str]
+
+    def checks(self, evidence: Evidence) -> list[Check]:
+        """Compare them by both measures."""
+        tasks = [
+            task
+            for task in evidence.tasks(self.study, self.task)
+            if {
+                task.family("subject", self.subject).name,
+                task.family("against", self.against).name,
+            }
+            <= {*task.task.families}
+        ]
+        if not tasks:
+            lacks = f"A plan: {NO_RUNS.format(self.study)}."
+            return [Check(self.statement, self.RULE, Verdict.INCOMPLETE, (), {}, lacks)]
+        return [self._check(tasks, measure) for measure in MEASURES]
+
+    def _check(self, tasks: Sequence[TaskEvidence], measure: Measure) -> Check:
+        sides = [
+            (t, t.confirmed("subject", self.subject), t.confirmed("against", self.against))
+            for t in tasks
+        ]
+        progress = reduce(
+            Progress.__or__,
+            (t.progress(*side, Stage.confirm) for t, *both in sides for side in both),
+        )
+        stage = Stage.confirm if progress.complete else Stage.tune
+        pairs = []
+        for task, (ours, value), (theirs, other) in sides:
+            if stage is Stage.tune:
+                value = task.tuned(ours) if value is None else value
+                other = task.tuned(theirs) if other is None else other
+            x, y = task.arm(ours, value, stage, measure), task.arm(theirs, other, stage, measure)
+            if x is not None and y is not None and usable([x, y]):
+                sweep = self._sweep(task, ours, theirs, other, measure)
+                pairs.append(Pair(task.title, x, y, task.extent(stage, measure), sweep))
+        runs = runs_of((arm for pair in pairs for arm in (pair.x, pair.y)), self.study)
+        judged = self.judge(pairs) if pairs else Judged(Outcome(Verdict.UNDECIDED), [])
+        statement = self.statement + names(pairs)
+        if stage is Stage.tune:
+            needed = f"The runs that are planned: {progress.missing}."
+            verdict, p_value = Verdict.INCOMPLETE, 1.0
+        else:
+            outcome = judged.outcome
+            if reason := self._undecidable(pairs, len(tasks), measure):
+                outcome, needed = Outcome(Verdict.UNDECIDED), reason
+            else:
+                needed = change(outcome)
+            verdict, p_value = outcome.verdict, outcome.p_value
+        return Check(
+            statement,
+            self.RULE,
+            verdict,
+            tuple(judged.numbers),
+            runs,
+            needed,
+            measure.title,
+            p_value,
+            progress,
+            stage is Stage.tune,
+        )
+
+    @staticmethod
+    def _sweep(
+        task: TaskEvidence, ours: Family, theirs: Family, other: float | None, measure: Measure
+    ) -> tuple[Pair, ...]:
+        """Return the tuning runs of X at each of its values against those of Y at its value."""
+        y = task.arm(theirs, other, Stage.tune, measure)
+        arms = [arm for arm in task.arms(Stage.tune, measure) if arm.family == ours and arm != y]
+        extent = task.extent(Stage.tune, measure) if arms else None
+        return tuple(
+            Pair(task.title, x, y, extent)
+            for x in arms
+            if y is not None and extent is not None and usable([x, y])
+        )
+
+    def _undecidable(self, pairs: Sequence[Pair], tasks: int, measure: Measure) -> str | None:
+        """Return why complete runs decide nothing."""
+        if len(pairs) < tasks:
+            return f"Runs with a number: some have no {measure.title}."
+        if few := [pair for pair in pairs if pair.seeds < FEWEST_SEEDS]:
+            return f"A plan with {FEWEST_SEEDS} seeds at least: {few[0].title} has {few[0].seeds}."
+        if idle := [pair.title for pair in pairs if pair.idle]:
+            return f"Runs that learn something: on {', '.join(idle)} neither does."
+        return None
 
     @abstractmethod
-    def judge(self, x: Side, y: Side, task: TaskEvidence) -> tuple[Verdict, list[Number]]:
-        """Return the verdict, and the numbers; the first is the one that decides."""
+    def judge(self, pairs: Sequence[Pair]) -> Judged:
+        """Return what the pairs, one at least, come to."""
+
+
+def names(pairs: Sequence[Pair]) -> str:
+    """Return which arms are compared."""
+    if not pairs:
+        return ""
+    x, y = (
+        f"{arms[0].family.title} ({', '.join(dict.fromkeys(arm.name for arm in arms))})"
+        for arms in ([pair.x for pair in pairs], [pair.y for pair in pairs])
+    )
+    return f": {x} against {y}"
+
+
+def chances(
+    name: str, pairs: Sequence[Pair], values: Sequence[tuple[FloatArray, FloatArray]]
+) -> Judged:
+    """Compare the values of each pair by the rule `BETTER`."""
+    estimate = improvement(*values)
+    numbers = [number(name, estimate)]
+    if len(pairs) > 1:
+        numbers[0] = number(f"{name}, average over tasks", estimate)
+        numbers += [
+            number(f"{name}, {pair.title}", improvement(value))
+            for pair, value in zip(pairs, values, strict=True)
+        ]
+    return Judged(better(estimate, fewest_seeds(pairs)), numbers)
+
+
+def fewest_seeds(pairs: Sequence[Pair]) -> int:
+    """Return how many seeds the smallest arm has."""
+    return min(pair.seeds for pair in pairs)
+
+
+def measured(pairs: Sequence[Pair]) -> list[tuple[FloatArray, FloatArray]]:
+    """Return what the runs of both measure."""
+    return [(pair.x.measured, pair.y.measured) for pair in pairs]
+
+
+def scores(pairs: Sequence[Pair]) -> list[Number]:
+    """Return the interquartile mean of the scores of each."""
+    several = len(pairs) > 1
+    return [
+        number(
+            f"score, IQM, {arm.name}" + f", {pair.title}" * several,
+            interval_estimates(aggregate_iqm, arm.scores),
+        )
+        for pair in pairs
+        for arm in (pair.x, pair.y)
+    ]
+
+
+def gain(pairs: Sequence[Pair]) -> Number:
+    """Return the relative gain, to be shown."""
+    name = f"gain over untrained, relative to {pairs[0].y.family.title}'s"
+    return Number(name, relative_gain([(p.x, p.y, p.extent.untrained) for p in pairs]))
 
 
 class Better(Comparison):
-    """Whether one optimizer's final scores are better than another's."""
+    """Whether one optimizer's scores are better than another's."""
 
     rule: Literal["better"]
-    statement: str = "Higher final scores"
+    statement: str = "Higher returns"
     RULE = BETTER
 
-    def judge(self, x: Side, y: Side, task: TaskEvidence) -> tuple[Verdict, list[Number]]:
-        """Compare final scores."""
-        chance = improvement(x.tuned.scores, y.tuned.scores)
-        return better(chance), [chance, *scores([x.tuned, y.tuned])]
+    def judge(self, pairs: Sequence[Pair]) -> Judged:
+        """Compare scores."""
+        found = chances("probability of improvement", pairs, measured(pairs))
+        return Judged(found.outcome, [*found.numbers, *scores(pairs)])
 
 
 class Substantial(Comparison):
@@ -63,44 +214,39 @@ class Substantial(Comparison):
     rule: Literal["substantial"]
     statement: str = "Substantially higher returns"
     RULE = (
-        f"{BETTER} The relative gain must be above {SUBSTANTIAL:g} as well; an interval of it that "
-        "lies below means not reproduced. How many small studies, drawn from our runs, would have "
-        "shown such a gain does not decide."
+        f"{BETTER} And the probability that a run beats one of the other with {SUBSTANTIAL:.0%} "
+        "more gain over the untrained policy must be at least 0.5; an interval of it that lies "
+        "below means not reproduced."
     )
 
-    def judge(self, x: Side, y: Side, task: TaskEvidence) -> tuple[Verdict, list[Number]]:
-        """Compare final scores, and the gains over the untrained policy."""
-        chance = improvement(x.tuned.scores, y.tuned.scores)
-        gain = relative_gain(x.tuned.scores, y.tuned.scores, task.extent, y.name)
-        large = above(gain, SUBSTANTIAL)
-        enough = decide(gain.value > SUBSTANTIAL, large is Verdict.NOT_REPRODUCED)
-        by_selection = [
-            Number(
-                f"share of studies with {seeds} seed{'s' * (seeds > 1)} an arm that show such a "
-                f"gain, the best {x.symbol} chosen on the same seeds",
-                chance_of_gain(
-                    x.arms, y.tuned, seeds=seeds, untrained=task.extent.untrained, gain=SUBSTANTIAL
-                ),
-            )
-            for seeds in (1, 3)
+    def judge(self, pairs: Sequence[Pair]) -> Judged:
+        """Compare scores, and the gains over the untrained policy."""
+        found = chances("probability of improvement", pairs, measured(pairs))
+        more = [
+            (pair.x.measured, with_gain(pair.y.measured, pair.extent.untrained, 1 + SUBSTANTIAL))
+            for pair in pairs
         ]
-        return combine([better(chance), enough]), [chance, gain, *by_selection]
+        beyond = chances(f"probability of {SUBSTANTIAL:.0%} more gain", pairs, more)
+        large = large_enough(improvement(*more), fewest_seeds(pairs))
+        numbers = [*found.numbers, *beyond.numbers, gain(pairs), *scores(pairs)]
+        return Judged(all_of([found.outcome, large]), numbers)
 
 
 class Competitive(Comparison):
-    """Whether one's gain is at most a tenth below the other's."""
+    """Whether one is not inferior to the other."""
 
     rule: Literal["competitive"]
     statement: str = "Competitive returns"
     RULE = (
-        f"Relative gain: reproduced if the interval lies above -{SUBSTANTIAL:g}, not reproduced if "
-        "below; else undecided."
+        f"Probability of improvement: reproduced if the interval lies above {NON_INFERIOR:g} "
+        f"(the rival's is {MEANINGFUL:g}); not reproduced if below; else undecided."
     )
 
-    def judge(self, x: Side, y: Side, task: TaskEvidence) -> tuple[Verdict, list[Number]]:
-        """Compare the gains over the untrained policy."""
-        gain = relative_gain(x.tuned.scores, y.tuned.scores, task.extent, y.name)
-        return above(gain, -SUBSTANTIAL), [gain, improvement(x.tuned.scores, y.tuned.scores)]
+    def judge(self, pairs: Sequence[Pair]) -> Judged:
+        """Compare scores, and show the gains over the untrained policy."""
+        found = chances("probability of improvement", pairs, measured(pairs))
+        outcome = above(improvement(*measured(pairs)), NON_INFERIOR, fewest_seeds(pairs))
+        return Judged(outcome, [*found.numbers, gain(pairs), *scores(pairs)])
 
 
 class Stability(Comparison):
@@ -114,34 +260,35 @@ class Stability(Comparison):
     drawdown: Literal["larger", "smaller"]
     RULE = (
         "Drawdown: the largest fall of a run's smoothed curve, as share of its range; 1 if the run "
-        f"diverged or never came {LEARNED:.0%} of the way from untrained to the study's best. At "
-        "the setting with the best returns; the other settings are shown and do not decide. "
+        f"failed or never came {LEARNED:.0%} of the way from untrained to the task's best. "
         f"{BETTER}"
     )
 
-    def judge(self, x: Side, y: Side, task: TaskEvidence) -> tuple[Verdict, list[Number]]:
+    def judge(self, pairs: Sequence[Pair]) -> Judged:
         """Compare drawdowns; show what else there is of stability."""
         sign = 1 if self.drawdown == "larger" else -1
 
-        def chance(runs: Runs) -> Number:
-            falls = (sign * instability(side, task.extent) for side in (runs, y.tuned))
-            return replace(improvement(*falls), name=f"probability of a {self.drawdown} drawdown")
+        def falls(pair: Pair) -> tuple[FloatArray, FloatArray]:
+            return sign * instability(pair.x, pair.extent), sign * instability(pair.y, pair.extent)
 
-        falls = chance(x.tuned)
-        numbers = [falls]
-        for runs in (x.tuned, y.tuned):
-            drawdowns = interval_estimates(aggregate_iqm, instability(runs, task.extent))
-            spread = interval_estimates(interquartile_range, runs.scores)
+        name, several = f"probability of a {self.drawdown} drawdown", len(pairs) > 1
+        found = chances(name, pairs, [falls(pair) for pair in pairs])
+        numbers = found.numbers
+        for pair in pairs:
+            where = f", {pair.title}" * several
+            for arm in (pair.x, pair.y):
+                numbers += _steadiness(arm, pair, f", {arm.name}{where}")
             numbers += [
-                number(f"drawdown, IQM, {runs.name}", drawdowns),
-                number(f"interquartile range of the final scores, {runs.name}", spread),
-                Number(
-                    f"share of runs that collapsed, {runs.name}",
-                    collapsed(runs, task.extent).mean(),
-                ),
-                Number(f"share of runs that diverged, {runs.name}", runs.diverged.mean()),
+                number(f"{name}, tuning runs of {each.x.name}{where}", improvement(falls(each)))
+                for each in pair.sweep
             ]
-        for arm in x.arms:
-            each = chance(arm)
-            numbers.append(replace(each, name=f"{each.name}, {arm.name}"))
-        return better(falls), numbers
+        return Judged(found.outcome, numbers)
+
+
+def _steadiness(arm: Arm, pair: Pair, where: str) -> list[Number]:
+    drawdowns = interval_estimates(aggregate_iqm, instability(arm, pair.extent))
+    return [
+        number(f"drawdown, IQM{where}", drawdowns),
+        Number(f"share of runs that collapsed{where}", float(collapsed(arm, pair.extent).mean())),
+        Number(f"share of runs that diverged{where}", float(arm.diverged.mean())),
+    ]

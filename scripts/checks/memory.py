@@ -1,13 +1,14 @@
 """Rules for the size of an optimizer's state."""
 
 import math
+from collections import Counter
 from typing import Literal
 
 from pydantic import Field
 
 from scripts.checks.base import Opponents, Rule, Subject
 from scripts.evidence import Evidence, runs_of
-from scripts.statistics import Arm
+from scripts.studies import ArmRecords
 from scripts.verdicts import Check, Number, decide
 
 
@@ -27,20 +28,23 @@ class LessMemory(Rule):
         runs: dict[str, int] = {}
         for each in self.over:
             for task in evidence.tasks(each.study, each.task):
-                x, y = task.subject(each.subject), task.rival(each.against)
-                if x.arms and y.arms:
-                    ours, theirs = _state(x.arms), _state(y.arms)
-                    runs |= runs_of(x, y)
+                family = task.family("against", each.against)
+                x = task.records_of(task.family("subject", each.subject))
+                y = task.records_of(family)
+                if x and y:
+                    ours, theirs = _state(x), _state(y)
+                    runs = dict(Counter(runs) + Counter(runs_of([*x, *y], each.study)))
                     name = (
-                        f"{task.title}: bytes of state, as share of {y.name}'s {theirs:g} for each "
-                        "element"
+                        f"{task.title}: bytes of state, as share of {family.title}'s {theirs:g} "
+                        "for each element"
                     )
                     numbers.append(Number(name, ours / theirs if theirs else math.inf))
         less = [number.value < 1 for number in numbers]
         return [
             Check(
                 self.statement,
-                "Reproduced if so in every study. Sizes do not depend on chance: one run will do.",
+                "Reproduced if so in every study that has runs of both. Sizes do not depend on "
+                "chance: one run will do.",
                 decide(bool(less) and all(less), not all(less)),
                 tuple(numbers),
                 runs,
@@ -65,11 +69,11 @@ class Stateless(Rule):
         runs: dict[str, int] = {}
         for each in self.over:
             for task in evidence.tasks(each.study, each.task):
-                side = task.subject(each.subject)
-                if side.arms:
-                    runs |= runs_of(side)
+                arms = task.records_of(task.family("subject", each.subject))
+                if arms:
+                    runs = dict(Counter(runs) + Counter(runs_of(arms, each.study)))
                     name = f"{task.title}: bytes of state for each element"
-                    numbers.append(Number(name, _state(side.arms)))
+                    numbers.append(Number(name, _state(arms)))
         sizes = [number.value for number in numbers]
         return [
             Check(
@@ -83,7 +87,7 @@ class Stateless(Rule):
         ]
 
 
-def _state(arms: list[Arm]) -> float:
+def _state(arms: list[ArmRecords]) -> float:
     """Return bytes of state for each element: the largest, since a run that diverged has none."""
     records = [record for arm in arms for record in arm.records]
     return max(record.optimizer.state_bytes / record.optimizer.parameters for record in records)

@@ -22,7 +22,7 @@ from scripts.figures.plot import (
     plain,
     title,
 )
-from scripts.statistics import arms_of, interval_estimates
+from scripts.scores import arms_of
 from scripts.studies import Study, Task
 
 
@@ -38,7 +38,7 @@ def performance_profile(study: Study, task: Task) -> Plot:
         raise NothingToDrawError("a run in which an episode ended")
     margin = 0.03 * (np.ptp(scores) or 1.0)
     taus = np.unique([scores.min() - margin, *scores, scores.max() + margin])
-    shares = {arm.name: statistics.performance_profile(arm.scores, taus) for arm in arms}
+    shares = {arm.name: statistics.performance_profile(arm.scores, taus=taus) for arm in arms}
     data = pd.concat(
         [
             pd.DataFrame({"arm": name, "score": taus} | columns(estimate, "share"))
@@ -123,9 +123,7 @@ def probability_of_improvement(study: Study, task: Task) -> Plot:
     name = baseline.family.title
     data = pd.DataFrame(
         {"arm": arm.name, "seeds": len(arm.records), "baseline_seeds": len(baseline.records)}
-        | columns(
-            interval_estimates(statistics.probability_of_improvement, arm.scores, baseline.scores)
-        )
+        | columns(statistics.improvement((arm.measured, baseline.measured)))
         for arm in shown
     )
     styles = looks(arms)

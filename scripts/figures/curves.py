@@ -22,14 +22,8 @@ from scripts.figures.plot import (
     plain,
     title,
 )
-from scripts.statistics import (
-    Arm,
-    FloatArray,
-    aggregate_iqm,
-    arms_of,
-    interval_estimates,
-    lowest_return,
-)
+from scripts.scores import Arm, arms_of, lowest_return
+from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
 from scripts.studies import Study, Task
 
 POINTS = 50

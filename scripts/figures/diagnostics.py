@@ -16,7 +16,7 @@ from scripts.figures.plot import (
     panels,
     title,
 )
-from scripts.statistics import Arm, arms_of
+from scripts.scores import Arm, arms_of
 from scripts.studies import Study, Task
 
 FLOOR = 1e-8

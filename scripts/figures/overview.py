@@ -10,7 +10,8 @@ from matplotlib.ticker import NullLocator
 from scripts.figures.curves import curve_data, draw_curve, step_axis
 from scripts.figures.plot import COLUMN, GREY, Look, Plot, Size, looks, plain, setting_name
 from scripts.figures.setting import SCORE, band, draw_seeds, seed_data
-from scripts.statistics import MINIMUM_SEEDS, Arm, arms_of
+from scripts.scores import Arm, arms_of
+from scripts.statistics import MINIMUM_SEEDS
 from scripts.studies import Study, Task
 
 ACROSS = 4

@@ -24,14 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.writing import write_bytes
-from scripts.statistics import (
-    CONFIDENCE_LEVEL,
-    MINIMUM_SEEDS,
-    RESAMPLES,
-    Arm,
-    Estimate,
-    lowest_return,
-)
+from scripts.scores import Arm, lowest_return
+from scripts.statistics import CONFIDENCE_LEVEL, MINIMUM_SEEDS, RESAMPLES, Estimate
 from scripts.studies import Study, Task
 
 STYLE = Path(__file__).with_name("figures.mplstyle")

@@ -29,15 +29,9 @@ from scripts.figures.plot import (
     setting_name,
     title,
 )
+from scripts.scores import Arm, area_under_curve, arms_of
 from scripts.stability import instability, return_range
-from scripts.statistics import (
-    Arm,
-    FloatArray,
-    aggregate_iqm,
-    area_under_curve,
-    arms_of,
-    interval_estimates,
-)
+from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
 from scripts.studies import Study, Task
 
 SCORE = "Final score"

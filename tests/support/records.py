@@ -35,8 +35,9 @@ def make_record(
     value: float = 3e-4,
     seed: int = 0,
     *,
-    score: float | None = 100.0,
+    score: float | None = None,
     returns: Sequence[float | None] = (10.0, 50.0, 90.0, 100.0),
+    stage: str = "tune",
     total_steps: int = 1000,
     protocol: str = "ppo_cleanrl",
     environment: str = "HalfCheetah-v4",
@@ -52,8 +53,9 @@ def make_record(
         family: A name in the families that `write_study` gets.
         value: Of the setting that the family tunes.
         seed: The run's.
-        score: The final score.
-        returns: The curve.
+        score: Of both measures: the end of the curve, instead of that of ``returns``.
+        returns: The curve of the training returns, and of the evaluations.
+        stage: ``tune`` or ``confirm``; a manifest calls the values of the latter chosen.
         total_steps: The task's.
         protocol: The task's.
         environment: The task's.
@@ -63,7 +65,14 @@ def make_record(
         settings: Further settings, by their path in the configuration.
         saturated: Shares of saturated elements, if the record has diagnostics.
     """
+    if score is not None:
+        returns = [*returns[:-1], score]
+    known = [value for value in returns if value is not None]
     cells = len(returns)
+    steps = [total_steps * (cell + 1) / cells for cell in range(cells)]
+    evaluated = [
+        (int(at), [value]) for at, value in zip(steps, returns, strict=True) if value is not None
+    ]
     configuration: dict[str, Any] = {
         "algorithm": {"learning_rate": 3e-4},
         "environment": {"id": environment},
@@ -83,6 +92,7 @@ def make_record(
         "task": task or environment,
         "family": family,
         "value": value,
+        "stage": stage,
         "schema_version": 1,
         "identity": hashlib.sha256(run.encode()).hexdigest()[:12],
         "status": "completed" if diverged_at is None else "diverged",
@@ -92,14 +102,17 @@ def make_record(
         "configuration": configuration,
         "steps": total_steps if diverged_at is None else diverged_at,
         "curve": {
-            "step": [total_steps * (cell + 1) / cells for cell in range(cells)],
+            "step": steps,
             "episodes": [0 if value is None else 1 for value in returns],
             "return_mean": list(returns),
             "length_mean": [None if value is None else 100.0 for value in returns],
         },
-        "evaluation": {"step": [], "returns": []},
-        "final_score": score,
-        "final_episodes": 0 if score is None else 100,
+        "evaluation": {
+            "step": [at for at, _ in evaluated],
+            "returns": [values for _, values in evaluated],
+        },
+        "final_score": known[-1] if known else None,
+        "final_episodes": 100 if known else 0,
         "metrics": {"train/value_loss": 0.5},
         "optimizer": {"parameters": 1000, "state_bytes": 8000 if family == "adam" else 4000},
         "timing": {"wall_seconds": 2.0, "steps_per_second": 500.0 + seed},
@@ -156,9 +169,12 @@ def write_study(
             "algorithm": name,
             "environment": configuration["environment"]["id"],
             "total_steps": configuration["total_steps"],
+            "sensitivity_of": None,
+            "families": [],
             "seeds": {"tune": 10, "confirm": 0},
+            "chosen": {},
             "reward_threshold": None,
-        }
+        } | tasks.get(task, {})
         family, value = record["family"], record["value"]
         default, symbol = families[family]["default"], families[family]["symbol"]
         setting = "" if value == default else f"-{ {'α': 'alpha'}.get(symbol, symbol) }{value:g}"
@@ -166,7 +182,13 @@ def write_study(
             (task, family, value),
             {"task": task, "family": family, "value": value, "name": family + setting, "runs": []},
         )
-        run = {"stage": "tune", "seed": record["seed"], "identity": record["identity"]}
+        about = tasks[task]
+        about["families"] = [*dict.fromkeys([*about["families"], family])]
+        if record["stage"] == "confirm":
+            about["chosen"][family] = {"value": value, "arm": arm["name"], "by": {}}
+            confirmed = sum(run["stage"] == "confirm" for run in arm["runs"]) + 1
+            about["seeds"]["confirm"] = max(about["seeds"]["confirm"], confirmed)
+        run = {"stage": record["stage"], "seed": record["seed"], "identity": record["identity"]}
         arm["runs"].append(run)
     found = dict.fromkeys(family for _, family, _ in arms)
     manifest = {
@@ -192,7 +214,9 @@ def write_study(
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
     """Write a record below the results' folder of its scale; return its path."""
     content = {
-        key: value for key, value in record.items() if key not in ("task", "family", "value")
+        key: value
+        for key, value in record.items()
+        if key not in ("task", "family", "value", "stage")
     }
     path = folder / "records" / f"a-run-{record['identity']}.json"
     path.write_text(compact(sealed(content)) + "\n")

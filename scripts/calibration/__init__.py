@@ -1,0 +1,1 @@
+"""How often the rules and the intervals err that verdicts use."""
