@@ -1,6 +1,8 @@
 """The algorithms that a configuration names, and the construction of any SB3 algorithm."""
 
+import inspect
 import math
+from typing import Any
 
 import torch
 from hydra.utils import get_class, instantiate
@@ -40,8 +42,8 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     optimizer_settings = arguments(config.optimizer)
     if optimizer in FUSED:
         optimizer_settings.setdefault("fused", True)
-    settings["policy_kwargs"] = policy_kwargs(
-        optimizer, **optimizer_settings, **settings.get("policy_kwargs", {})
+    settings["policy_kwargs"] = _policy_kwargs(
+        optimizer, optimizer_settings, settings.get("policy_kwargs", {})
     )
     algorithm: type[BaseAlgorithm] = get_class(config.algorithm["_target_"])
     model = algorithm(
@@ -52,6 +54,17 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     elif isinstance(model, OffPolicyAlgorithm):
         check_updates(config.total_steps, model)
     return model
+
+
+def _policy_kwargs(
+    optimizer: type[Optimizer], settings: dict[str, Any], policy: dict[str, Any]
+) -> dict[str, Any]:
+    """Do as `policy_kwargs`, and give the optimizer what its ``**kwargs`` take too."""
+    named = inspect.signature(optimizer).parameters
+    known = {name: value for name, value in settings.items() if name in named}
+    result = policy_kwargs(optimizer, **known, **policy)
+    result["optimizer_kwargs"] |= settings
+    return result
 
 
 def check_rollout(total_steps: int, setting: str, rollout: int) -> None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 from gymnasium.envs.registration import EnvSpec
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from experiments.runs.records import digest
@@ -198,8 +199,9 @@ class TrainConfig:
     Attributes:
         algorithm: ``name``, ``_target_`` (an SB3 algorithm class) and its keyword arguments.
         environment: see `EnvironmentConfig`.
-        optimizer: ``name`` (the arm's label), ``_target_`` (a torch optimizer class) and its
-            keyword arguments, less the learning rate, which is the algorithm's.
+        optimizer: ``name`` (the arm's label; null is the class's in lower case), ``_target_`` (a
+            torch optimizer class) and its keyword arguments, without the learning rate, which is
+            the algorithm's.
         evaluation: see `EvaluationConfig`.
         checkpoint: see `CheckpointConfig`.
         tracking: see `TrackingConfig`.
@@ -275,3 +277,9 @@ def override(setting: str, text: str) -> str:
 
 # Plain data: OmegaConf would check types by rules of its own, and take no 1e6 for a whole number.
 ConfigStore.instance().store(name="train_schema", node=asdict(TrainConfig()))
+# In Python, since YAML cannot say that it takes further keys without Hydra's plus.
+ConfigStore.instance().store(
+    group="optimizer",
+    name="custom",
+    node=OmegaConf.create({"_target_": "???", "name": None}, flags={"struct": False}),
+)

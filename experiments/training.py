@@ -23,6 +23,7 @@ from experiments.callbacks import (
 )
 from experiments.config import TrainConfig
 from experiments.mistakes import ConfigurationError, one_line
+from experiments.optimizers import OptimizerModes
 from experiments.runs import snapshot
 from experiments.runs.plain_data import NoSnapshotError, decode, encode
 
@@ -150,7 +151,7 @@ class Training:
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
-                callback=[*self.observers, *callbacks],
+                callback=[OptimizerModes(), *self.observers, *callbacks],
                 # In rollouts for on-policy algorithms, in episodes for the others.
                 log_interval=1 if isinstance(self.model, OnPolicyAlgorithm) else 10,
                 reset_num_timesteps=False,

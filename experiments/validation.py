@@ -3,8 +3,10 @@
 import difflib
 import importlib
 import inspect
+import io
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,14 @@ from typing import Annotated, Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.optim import Optimizer
 
@@ -29,6 +38,7 @@ from experiments.config import (
     refuse_bool,
 )
 from experiments.mistakes import ConfigurationError, one_line
+from experiments.optimizers import set_mode
 
 
 def require_device(device: str) -> None:
@@ -102,6 +112,14 @@ ELSEWHERE = {
 }
 """Arguments of SB3's algorithms that a run's other settings give."""
 
+PACKAGES = {
+    "lion_pytorch": "lion-pytorch",
+    "pytorch_optimizer": "pytorch_optimizer",
+    "sb3_contrib": "sb3-contrib",
+    "schedulefree": "schedulefree",
+}
+"""What is to be installed for modules that groups of configs/ name, or their documentation."""
+
 
 def validate(composed: DictConfig) -> TrainConfig:
     """Check a composed configuration and bring its values to their declared types.
@@ -130,20 +148,63 @@ def validate_settings(settings: Any) -> TrainConfig:
         raise ConfigurationError(
             "optimizer.lr is not a setting: the learning rate is algorithm.learning_rate"
         )
-    _try_step(optimizer_class, arguments(config.optimizer))
+    try_optimizer(optimizer_class, arguments(config.optimizer), config.checkpoint.points)
     return config
 
 
-def _try_step(optimizer_class: type[Any], settings: dict[str, Any]) -> None:
-    """Make a step, which an optimizer has to do on dense gradients and without a closure."""
-    parameter = torch.zeros(1, requires_grad=True)
-    parameter.grad = torch.ones(1)
+def try_optimizer(optimizer_class: type[Any], settings: dict[str, Any], checkpoints: int) -> None:
+    """Ask of an optimizer what SB3 will: steps on dense gradients, and to go on from its state.
+
+    Raises:
+        ConfigurationError: if it cannot do so.
+    """
+    name = optimizer_class.__name__
+    shown = f"optimizer ({', '.join([name, *(f'{k}={v}' for k, v in settings.items())])})"
+    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise ConfigurationError(
+            f"{shown}: its step needs a closure, and SB3's algorithms have none to give"
+        )
     try:
-        optimizer_class([parameter], lr=1e-3, **settings).step()
+        with torch.random.fork_rng(devices=[]):
+            faithful = _goes_on(lambda parameters: optimizer_class(parameters, lr=1e-3, **settings))
     except Exception as error:  # whatever a user's class raises
-        shown = ", ".join(f"{key}={value}" for key, value in settings.items())
-        name = optimizer_class.__name__
-        raise ConfigurationError(one_line(f"optimizer ({name}, {shown}): {error}")) from error
+        raise ConfigurationError(one_line(f"{shown}: {error}")) from error
+    if checkpoints and not faithful:
+        raise ConfigurationError(
+            f"checkpoint.points = {checkpoints}: {name} cannot go on from a checkpoint, since its "
+            "state_dict does not hold all that its steps depend on; checkpoint.points=0 trains "
+            "without"
+        )
+
+
+def _goes_on(make: Callable[[list[torch.Tensor]], Optimizer]) -> bool:
+    """Return whether an optimizer that is saved and loaded goes on as one that is not."""
+
+    def step(optimizer: Optimizer, parameters: list[torch.Tensor], count: int) -> None:
+        set_mode(optimizer, "train")
+        torch.manual_seed(count)
+        for _ in range(count):
+            for parameter in parameters:
+                parameter.grad = parameter.detach() + 1
+            optimizer.step()
+        set_mode(optimizer, "eval")
+
+    parameters = [torch.ones(2, 3).requires_grad_(), torch.ones(3).requires_grad_()]
+    optimizer = make(parameters)
+    step(optimizer, parameters, 2)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    step(optimizer, parameters, 3)
+    try:
+        again = make(copies)
+        again.load_state_dict(torch.load(file, weights_only=True))
+        step(again, copies, 3)
+    except Exception:  # whatever a user's class raises when it is loaded
+        return False
+    return all(torch.equal(copy, old) for copy, old in zip(copies, parameters, strict=True))
 
 
 def typed(setting: str, annotation: Any, value: Any) -> Any:
@@ -155,7 +216,11 @@ def typed(setting: str, annotation: Any, value: Any) -> Any:
     # A dataclass brings its own configuration; a signature may name any type, such as a tensor.
     config = None if is_dataclass(annotation) else ConfigDict(arbitrary_types_allowed=True)
     try:
-        return TypeAdapter(annotation, config=config).validate_python(value)
+        adapter = TypeAdapter(annotation, config=config)
+    except PydanticUserError:  # an annotation that is no type: the class itself may know
+        return value
+    try:
+        return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         # A union's error path ends in the names of its members: keep the user's keys only.
@@ -183,22 +248,24 @@ def check_target(
         ConfigurationError: for the first setting that is wrong.
     """
     cls = import_class(f"{group}._target_", base, settings.get("_target_"))
-    hints = _init_hints(cls)
+    hints, others = _init_hints(cls, base)
     for key, value in arguments(settings).items():
         setting = f"{group}.{key}"
-        if key not in hints:
+        if key not in hints and not others:
             near = difflib.get_close_matches(key, hints, n=1)
             hint = f"; did you mean {group}.{near[0]}?" if near else ""
             raise ConfigurationError(
                 f"{setting} = {value!r}: {cls.__name__} has no such argument{hint}"
             )
         if not (isinstance(value, dict) and "_target_" in value):
-            annotation = ranges.get(key, hints[key])
+            annotation = ranges.get(key, hints.get(key, Any))
             if annotation in (int, float):
                 annotation = Annotated[annotation, BeforeValidator(refuse_bool)]
             checked = typed(setting, annotation, value)
             settings[key] = list(checked) if isinstance(checked, tuple) else checked
-    typed(f"{group}.name", Name, settings.get("name"))
+    if settings.get("name") is None:
+        settings["name"] = cls.__name__.lower()
+    typed(f"{group}.name", Name, settings["name"])
     return cls
 
 
@@ -213,24 +280,44 @@ def import_class(setting: str, base: type, path: Any) -> type[Any]:
     try:
         cls = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a user's module raises
-        reason = one_line(f"{setting} = {path!r}: cannot be imported: {error}")
+        missing = PACKAGES.get(getattr(error, "name", None) or "")
+        hint = f"; pip install {missing!r} brings it" if missing else ""
+        reason = one_line(f"{setting} = {path!r}: cannot be imported: {error}{hint}")
         raise ConfigurationError(reason) from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigurationError(f"{setting} = {path!r}: should be a subclass of {base.__name__}")
     return cls
 
 
-def _init_hints(cls: type) -> dict[str, Any]:
-    """Return annotations of a class's arguments, following ``**kwargs`` up to its bases."""
+def _init_hints(cls: type, base: type) -> tuple[dict[str, Any], bool]:
+    """Return annotations of a class's arguments, following ``**kwargs`` up to its bases.
+
+    Returns:
+        The annotations by name, and whether the class takes others too: then its ``**kwargs`` go
+        on to ``base``, or to nothing.
+    """
     hints: dict[str, Any] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
+    others = False
+    for owner in cls.__mro__:
+        if owner is base:
+            break
+        if "__init__" not in vars(owner):
             continue
-        own = inspect.signature(vars(base)["__init__"], eval_str=True).parameters.values()
+        own = _parameters(vars(owner)["__init__"])
         for parameter in own:
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 known = parameter.annotation is not parameter.empty
                 hints.setdefault(parameter.name, parameter.annotation if known else Any)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
+        others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
+        if not others:
             break
-    return hints
+    return hints, others
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return a function's parameters; without annotations where these name what is not there."""
+    try:
+        return [*inspect.signature(function, eval_str=True).parameters.values()]
+    except Exception:  # whatever the evaluation of an annotation raises
+        found = inspect.signature(function).parameters.values()
+        return [parameter.replace(annotation=Any) for parameter in found]

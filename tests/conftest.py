@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from stable_baselines3.common.logger import configure as configure_logger
 
 from experiments import algorithms, environments
+from experiments.training import Training
 from experiments.validation import validate
 
 
@@ -31,3 +32,11 @@ def make() -> Iterator[Callable[..., Any]]:
     configs = Path(__file__).parents[1] / "configs"
     with initialize_config_dir(str(configs), version_base="1.3"):
         yield make_model
+
+
+@pytest.fixture(scope="module")
+def make_training() -> Iterator[Callable[..., Training]]:
+    """Makes the training that a list of Hydra overrides describes."""
+    configs = Path(__file__).parents[1] / "configs"
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        yield lambda *overrides: Training(validate(compose("train", list(overrides))))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.trainings import assert_same_bits, without_times
 
 from experiments.runs.checkpoints import CheckpointFolder
 
@@ -88,34 +89,6 @@ def progress(folder: Path) -> list[dict[str, float]]:
         for row in csv.DictReader(path.read_text().splitlines())
     ]
     return sorted(rows, key=lambda row: row["time/total_timesteps"])
-
-
-def without_times(training: dict[str, Any]) -> dict[str, Any]:
-    """The training without what only times it: starts, and the episodes' durations."""
-    attributes = training["attributes"]
-    del attributes["start_time"], attributes["_num_timesteps_at_start"]
-    for info in attributes["ep_info_buffer"]["deque"]:
-        del info["dict"]["t"]
-    for layers in training["environments"]:
-        for layer in layers:
-            for name in ("t_start", "episode_times"):
-                layer["attributes"].pop(name, None)
-    return training
-
-
-def assert_same_bits(value: Any, expected: Any, path: str = "training") -> None:
-    if isinstance(expected, torch.Tensor):
-        assert torch.equal(value, expected), path
-    elif isinstance(expected, dict):
-        assert value.keys() == expected.keys(), path
-        for key in expected:
-            assert_same_bits(value[key], expected[key], f"{path}.{key}")
-    elif isinstance(expected, list | tuple):
-        assert len(value) == len(expected), path
-        for index, pair in enumerate(zip(value, expected, strict=True)):
-            assert_same_bits(*pair, f"{path}[{index}]")
-    else:
-        assert value == expected, path
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(

@@ -1,34 +1,23 @@
 """A training from its configuration to a record's fields: what is refused, told and kept."""
 
-import io
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from support.trainings import StateAt
 
 from experiments.callbacks import EnvironmentFaultError
 from experiments.mistakes import ConfigurationError
 from experiments.training import Training
-from experiments.validation import validate
 
 DQN = [
     *["algorithm=dqn_cleanrl", "optimizer=adam", "algorithm.learning_starts=100"],
     *["environment.id=CartPole-v1", "evaluation.points=0"],
 ]
-
-
-@pytest.fixture(scope="module")
-def make_training() -> Iterator[Callable[..., Training]]:
-    configs = Path(__file__).parents[1] / "configs"
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        yield lambda *overrides: Training(validate(compose("train", list(overrides))))
 
 
 def test_what_cannot_go_on_from_a_checkpoint_is_refused(
@@ -113,19 +102,6 @@ class Rows(KVWriter):
 
     def close(self) -> None:
         pass
-
-
-class StateAt(BaseCallback):
-    def __init__(self, training: Training, step: int) -> None:
-        super().__init__()
-        self.training, self.step, self.content = training, step, io.BytesIO()
-
-    def _on_rollout_start(self) -> None:
-        if not self.content.getvalue() and self.num_timesteps >= self.step:
-            torch.save(self.training.state(), self.content)
-
-    def _on_step(self) -> bool:
-        return True
 
 
 def test_what_was_logged_and_not_yet_written_is_written_after_an_interruption(

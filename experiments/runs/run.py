@@ -16,10 +16,12 @@
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
+import hashlib
 import platform
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -339,10 +341,17 @@ def third_party(config: TrainConfig) -> dict[str, str]:
     entry_point = environment_spec(config.environment.id).entry_point
     paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
     paths += [entry_point] if isinstance(entry_point, str) else []
-    modules = {path.partition(":")[0].partition(".")[0] for path in paths}
-    known = packages_distributions() if modules - OWN_VERSIONS else {}
-    names = {name for module in modules - OWN_VERSIONS for name in known.get(module, [])}
-    return {name: version(name) for name in sorted(names)}
+    modules = {path.partition(":")[0] if ":" in path else path.rpartition(".")[0] for path in paths}
+    foreign = {name for name in modules if name.partition(".")[0] not in OWN_VERSIONS}
+    known = packages_distributions() if foreign else {}
+    found = {}
+    for module in foreign:
+        for name in known.get(module.partition(".")[0], []):
+            found[name] = version(name)
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if module.partition(".")[0] not in known and file:
+            found[module] = f"sha256:{hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    return dict(sorted(found.items()))
 
 
 def _git() -> dict[str, Any]:
