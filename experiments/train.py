@@ -97,6 +97,8 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             suffix = f"-from-{model.num_timesteps}"
         if config.optimizer_settings is None:
             print(without_a_word(config), flush=True)
+        for name, kind in training.optimizers_apart().items():
+            print(f"{name} is the algorithm's own {kind}, whatever the optimizer", flush=True)
         csv = make_output_format("csv", str(run.folder), suffix)
         heartbeat = Heartbeat(run, bar)
         interval = max(config.total_steps // max(config.checkpoint.points, 1), 1)

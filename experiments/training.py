@@ -193,8 +193,8 @@ class Training:
             statistics = environments.normalizer(self.environment.envs[0]).obs_rms
             np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
 
-    def measure_optimizer(self) -> dict[str, int]:
-        """Return the optimized elements, and the bytes of optimizer state that grow with them."""
+    def measure_optimizer(self) -> dict[str, Any]:
+        """Return a record's field ``optimizer``: elements, bytes of state, and optimizers apart."""
         parameters = state_bytes = 0
         for optimizer in optimizers(self.model).values():
             parameters += sum(
@@ -206,4 +206,17 @@ class Training:
                     for name, value in state.items()
                     if isinstance(value, torch.Tensor) and name != "step"
                 )
-        return {"parameters": parameters, "state_bytes": state_bytes}
+        apart = {"apart": names} if (names := self.optimizers_apart()) else {}
+        return {"parameters": parameters, "state_bytes": state_bytes, **apart}
+
+    def optimizers_apart(self) -> dict[str, str]:
+        """Return the classes of optimizers that an algorithm makes by itself, by their names.
+
+        SAC, TQC and CrossQ give their entropy coefficient, no part of the policy, an Adam.
+        """
+        policy = {id(parameter) for parameter in self.model.policy.parameters()}
+        return {
+            name: type(optimizer).__name__
+            for name, optimizer in optimizers(self.model).items()
+            if not any(id(p) in policy for group in optimizer.param_groups for p in group["params"])
+        }

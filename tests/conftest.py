@@ -13,30 +13,36 @@ from hydra import compose, initialize_config_dir
 from stable_baselines3.common.logger import configure as configure_logger
 
 from experiments import algorithms, environments
+from experiments.config import TrainConfig
 from experiments.training import Training
 from experiments.validation import validate
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+
 
 @pytest.fixture(scope="module")
-def make() -> Iterator[Callable[..., Any]]:
+def composed() -> Iterator[Callable[..., TrainConfig]]:
+    """Composes the configuration that Hydra's overrides describe."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield lambda *overrides: validate(compose("train", list(overrides)))
+
+
+@pytest.fixture(scope="module")
+def make(composed: Callable[..., TrainConfig]) -> Callable[..., Any]:
     """Builds the model that a list of Hydra overrides describes."""
 
     def make_model(*overrides: str) -> Any:
-        config = validate(compose("train", list(overrides)))
+        config = composed(*overrides)
         gamma = config.algorithm.get("gamma", 0.99)
         environment = environments.make_vector(config.environment, gamma)
         model = algorithms.make(config, environment)
         model.set_logger(configure_logger(None, []))
         return model
 
-    configs = Path(__file__).parents[1] / "configs"
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        yield make_model
+    return make_model
 
 
 @pytest.fixture(scope="module")
-def make_training() -> Iterator[Callable[..., Training]]:
+def make_training(composed: Callable[..., TrainConfig]) -> Callable[..., Training]:
     """Makes the training that a list of Hydra overrides describes."""
-    configs = Path(__file__).parents[1] / "configs"
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        yield lambda *overrides: Training(validate(compose("train", list(overrides))))
+    return lambda *overrides: Training(composed(*overrides))

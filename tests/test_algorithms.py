@@ -5,9 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.trainings import assert_goes_on
 
+from alphagrad import AlphaGrad
+from alphagrad.sb3 import optimizers
 from experiments import algorithms
 from experiments.agents import fast
+from experiments.training import Training
 
 
 def test_the_names_in_the_runs_identities_stay() -> None:
@@ -25,6 +29,62 @@ def test_any_environment_without_a_protocol(make: Callable[..., Any], algorithm:
     model.learn(256)
     after = list(model.policy.parameters())
     assert any(not torch.equal(b, a) for b, a in zip(before, after, strict=True))
+
+
+SMALL = ["total_steps=120", "evaluation.points=1", "evaluation.episodes=1"]
+ROLLOUTS = ["algorithm.n_steps=32", "algorithm.policy_kwargs.net_arch=[8]"]
+REPLAY = ["algorithm.learning_starts=40", "algorithm.batch_size=16"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "settings"),
+    [
+        ("sac", "Pendulum-v1", [*REPLAY, "algorithm.policy_kwargs.net_arch=[8]"]),
+        ("ddpg", "Pendulum-v1", [*REPLAY, "algorithm.policy_kwargs.net_arch=[8]"]),
+        ("a2c", "CartPole-v1", ["algorithm.policy_kwargs.net_arch=[8]"]),
+        ("tqc", "Pendulum-v1", [*REPLAY, "algorithm.policy_kwargs.net_arch=[8]"]),
+        ("qrdqn", "CartPole-v1", [*REPLAY, "algorithm.policy_kwargs.net_arch=[8]"]),
+        ("trpo", "Pendulum-v1", [*ROLLOUTS, "algorithm.batch_size=16"]),
+        ("crossq", "Pendulum-v1", [*REPLAY, "algorithm.policy_kwargs.net_arch={pi:[8],qf:[8]}"]),
+    ],
+)
+def test_every_algorithm_trains_with_the_runs_optimizer_and_goes_on(
+    make_training: Callable[..., Training], algorithm: str, environment: str, settings: list[str]
+) -> None:
+    arguments = [f"algorithm={algorithm}", f"environment.id={environment}", *SMALL, *settings]
+    training = assert_goes_on(
+        make_training, *arguments, "optimizer=alphagrad", "optimizer.alpha=10", same_episodes=True
+    )
+    apart = {"ent_coef_optimizer": "Adam"} if algorithm in ("sac", "tqc", "crossq") else {}
+    assert training.outcome()["optimizer"].get("apart", {}) == apart
+    own = {k: v for k, v in optimizers(training.model).items() if k not in apart}
+    assert own
+    assert {type(optimizer) for optimizer in own.values()} == {AlphaGrad}
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ddpg", "a2c", "tqc", "qrdqn", "trpo", "crossq"])
+def test_an_algorithm_with_adam_is_the_librarys_own(
+    make: Callable[..., Any], algorithm: str
+) -> None:
+    environment = "CartPole-v1" if algorithm in ("a2c", "qrdqn") else "Pendulum-v1"
+    model = make(f"algorithm={algorithm}", f"environment.id={environment}", "optimizer=adam")
+    if algorithm in ("a2c", "trpo"):  # SB3's on-policy policies change Adam's epsilon
+        policy_kwargs = {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": 1e-8}}
+    else:
+        policy_kwargs = None
+    kind = type(model)
+    stock = kind(model.policy_class, environment, policy_kwargs=policy_kwargs, seed=0)
+    differing = {
+        name
+        for name, value in vars(stock).items()
+        if isinstance(value, int | float | str | None) and value != vars(model)[name]
+    }
+    assert differing <= {"_custom_logger", "max_grad_norm"}  # infinite for None
+    assert str(model.policy) == str(stock.policy)
+    for name, optimizer in optimizers(stock).items():
+        own = optimizers(model)[name].param_groups[0]
+        for key in ("lr", "betas", "eps", "weight_decay"):
+            assert own[key] == pytest.approx(optimizer.param_groups[0][key]), (name, key)
 
 
 @pytest.mark.parametrize(("given", "fused"), [([], True), (["+optimizer.fused=false"], False)])
