@@ -10,6 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
 from torch.optim import Optimizer
@@ -49,6 +50,9 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     model = algorithm(
         env=environment, seed=config.seed, device=resolve_device(config.device), **settings
     )
+    if (end := config.algorithm.get("learning_rate_end")) is not None:
+        # Not as SB3's argument: CleanRL's PPO takes a number, from which it goes to 0 by itself.
+        model.lr_schedule = LinearSchedule(config.algorithm["learning_rate"], end, 1.0)
     if isinstance(model, OnPolicyAlgorithm):
         check_rollout(config.total_steps, "n_steps", model.n_steps * model.n_envs)
     elif isinstance(model, OffPolicyAlgorithm):

@@ -26,6 +26,11 @@ YOUNGER = (
 )
 """Settings that the first records lack: at its default, one takes no part in the identity."""
 
+SCHEDULED = {"algorithm": "learning_rate", "optimizer": "alpha"}
+"""By group, the argument that goes linearly to ``<argument>_end``, if that is given."""
+NO_ARGUMENTS = ("_target_", "name", "learning_rate_end", "alpha_end")
+"""Settings of a group that its ``_target_`` does not take."""
+
 RESERVED = {
     *("true", "false", "yes", "no", "on", "off", "null", "none", "na", "nan", "inf", "infinity"),
 }
@@ -197,11 +202,13 @@ class TrainConfig:
     """One run.
 
     Attributes:
-        algorithm: ``name``, ``_target_`` (an SB3 algorithm class) and its keyword arguments.
+        algorithm: ``name``, ``_target_`` (an SB3 algorithm class) and its keyword arguments; with
+            ``learning_rate_end`` the learning rate goes there linearly, from the first step to the
+            last.
         environment: see `EnvironmentConfig`.
         optimizer: ``name`` (the arm's label; null is the class's in lower case), ``_target_`` (a
             torch optimizer class) and its keyword arguments, without the learning rate, which is
-            the algorithm's.
+            the algorithm's; with ``alpha_end`` AlphaGrad's alpha goes there linearly.
         evaluation: see `EvaluationConfig`.
         checkpoint: see `CheckpointConfig`.
         tracking: see `TrackingConfig`.
@@ -240,6 +247,8 @@ class TrainConfig:
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]
+            if configuration[group].get(f"{SCHEDULED[group]}_end") is None:
+                configuration[group].pop(f"{SCHEDULED[group]}_end", None)
         for group, setting in YOUNGER:
             config = getattr(self, group)
             if getattr(config, setting) == getattr(type(config), setting):
@@ -263,7 +272,7 @@ def resolve_device(device: str) -> torch.device:
 
 def arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments for a group's ``_target_``."""
-    return {key: value for key, value in settings.items() if key not in ("_target_", "name")}
+    return {key: value for key, value in settings.items() if key not in NO_ARGUMENTS}
 
 
 def override(setting: str, text: str) -> str:

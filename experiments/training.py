@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
 
-from alphagrad.sb3 import optimizers
+from alphagrad.sb3 import AlphaSchedule, optimizers
 from experiments import algorithms, environments
 from experiments.callbacks import (
     Diagnostics,
@@ -151,7 +152,7 @@ class Training:
         try:
             self.model.learn(
                 self.config.total_steps - self.model.num_timesteps,
-                callback=[OptimizerModes(), *self.observers, *callbacks],
+                callback=[*self.of_optimizers(), *self.observers, *callbacks],
                 # In rollouts for on-policy algorithms, in episodes for the others.
                 log_interval=1 if isinstance(self.model, OnPolicyAlgorithm) else 10,
                 reset_num_timesteps=False,
@@ -166,6 +167,14 @@ class Training:
             where = f"at step {self.model.num_timesteps} ({type(error).__name__})"
             return f"{parameter} is not finite {where}"
         return None
+
+    def of_optimizers(self) -> list[BaseCallback]:
+        """Return the callbacks that see to the optimizers, which come first."""
+        callbacks: list[BaseCallback] = [OptimizerModes()]
+        if (end := self.config.optimizer.get("alpha_end")) is not None:
+            schedule = LinearSchedule(self.config.optimizer["alpha"], end, 1.0)
+            callbacks.append(AlphaSchedule(schedule))
+        return callbacks
 
     def outcome(self) -> dict[str, Any]:
         """Return a record's fields from ``steps`` to ``timing``."""

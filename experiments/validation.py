@@ -25,7 +25,9 @@ from pydantic import (
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.optim import Optimizer
 
+from alphagrad import AlphaGrad
 from experiments.config import (
+    SCHEDULED,
     Count,
     Fraction,
     Index,
@@ -148,8 +150,33 @@ def validate_settings(settings: Any) -> TrainConfig:
         raise ConfigurationError(
             "optimizer.lr is not a setting: the learning rate is algorithm.learning_rate"
         )
+    if config.optimizer.get("alpha_end") is not None and not issubclass(optimizer_class, AlphaGrad):
+        raise ConfigurationError(
+            f"optimizer.alpha_end = {config.optimizer['alpha_end']}: {optimizer_class.__name__} "
+            "has no alpha that could follow a schedule, AlphaGrad has"
+        )
+    check_schedule("algorithm", config.algorithm, NonNegative)
+    check_schedule("optimizer", config.optimizer, Positive)
     try_optimizer(optimizer_class, arguments(config.optimizer), config.checkpoint.points)
     return config
+
+
+def check_schedule(group: str, settings: dict[str, Any], annotation: Any) -> None:
+    """Check the setting of a group that makes another one go somewhere, if it is given.
+
+    Raises:
+        ConfigurationError: if it is out of its range, or there is no number to begin with.
+    """
+    argument = SCHEDULED[group]
+    name = f"{argument}_end"
+    if settings.get(name) is None:
+        return
+    settings[name] = typed(f"{group}.{name}", annotation, settings[name])
+    if not isinstance(settings.get(argument), int | float):
+        raise ConfigurationError(
+            f"{group}.{name} = {settings[name]:g}: {group}.{argument} = "
+            f"{settings.get(argument)!r} should be the number from which it goes there"
+        )
 
 
 def try_optimizer(optimizer_class: type[Any], settings: dict[str, Any], checkpoints: int) -> None:

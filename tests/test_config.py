@@ -42,6 +42,19 @@ def composed(*overrides: str) -> TrainConfig:
         ("algorithm.learning_rate=0", ["algorithm.learning_rate", "0", "greater than 0"]),
         ("+algorithm.batchsize=3", ["algorithm.batchsize", "did you mean algorithm.batch_size?"]),
         ("+environment.wrapper=1", ["environment.wrapper", "no such setting"]),
+        (
+            "algorithm.learning_rate_end=-1",
+            ["algorithm.learning_rate_end", "-1", "greater than"],
+        ),
+        ("algorithm.learning_rate_end=low", ["algorithm.learning_rate_end", "'low'", "number"]),
+        ("+optimizer.alpha_end=1", ["optimizer.alpha_end = 1: Adam has no alpha"]),
+        (
+            "algorithm.learning_rate={_target_:math.sqrt} algorithm.learning_rate_end=0",
+            [
+                "algorithm.learning_rate_end = 0: algorithm.learning_rate = {",
+                "should be the number",
+            ],
+        ),
         ("environment.n_envs=0", ["environment.n_envs", "0", "greater than or equal to 1"]),
         ("environment.id=Acrobt-v1", ["environment.id", "did you mean Acrobot-v1"]),
         ("environment.id=Zzz", ["environment.id", "'Zzz'", "pprint_registry"]),
@@ -68,7 +81,7 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     override: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_, exit_on_mistake():
-        composed(*CARTPOLE, override)
+        composed(*CARTPOLE, *override.split())
     assert exit_.value.code == 2
     output = capsys.readouterr().err
     assert output.count("\n") == 1
@@ -112,10 +125,16 @@ def test_a_whole_number_may_be_written_as_a_power_of_ten() -> None:
     assert config.identity() == composed(*dqn, "seed=1").identity()
 
 
+@pytest.mark.parametrize("setting", ["alpha", "alpha_end"])
 @pytest.mark.parametrize("alpha", ["0", "-1", "nan", "inf", "large"])
-def test_alpha_must_be_positive_and_finite(alpha: str) -> None:
+def test_alpha_must_be_positive_and_finite(setting: str, alpha: str) -> None:
+    overrides = [
+        "environment.id=CartPole-v1",
+        "optimizer=alphagrad",
+        f"optimizer.{setting}={alpha}",
+    ]
     with pytest.raises(ConfigurationError, match="alpha"):
-        composed("environment.id=CartPole-v1", "optimizer=alphagrad", f"optimizer.alpha={alpha}")
+        composed(*overrides)
 
 
 def test_an_environment_has_to_be_named() -> None:
@@ -167,6 +186,7 @@ RUN = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10", "see
         [*RUN, "environment.reset_transitions=false", "evaluation.at_start=false"],
         [*RUN, "matmul_precision=highest"],
         [*RUN, "environment.contact_margins=new"],
+        [*RUN, "algorithm.learning_rate_end=null", "optimizer.alpha_end=null"],
         [
             *["algorithm=ppo_cleanrl", "environment=normalized", "environment.id=HalfCheetah-v4"],
             *["optimizer=alphagrad", "optimizer.alpha=10", "seed=3", "total_steps=1000000"],
@@ -178,11 +198,18 @@ def test_the_same_run_however_it_is_written(overrides: list[str]) -> None:
     assert composed(*overrides).identity() == composed(*RUN).identity()
 
 
+def test_the_identities_of_committed_runs_stay() -> None:
+    records = Path(__file__).parents[1] / "results/records"
+    assert len([*records.glob(f"*-{composed(*RUN).identity()}.json")]) == 1
+
+
 @pytest.mark.parametrize(
     "override",
     [
         "seed=4",
         "optimizer.alpha=11",
+        "optimizer.alpha_end=1",
+        "algorithm.learning_rate_end=3e-4",
         "optimizer.momentum=0",
         "algorithm.learning_rate=1e-3",
         "algorithm.policy_kwargs.net_arch=[32]",

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
-from support.trainings import StateAt
+from support.trainings import StateAt, assert_goes_on
 
+from alphagrad.sb3 import optimizers
 from experiments.callbacks import EnvironmentFaultError
 from experiments.mistakes import ConfigurationError
 from experiments.training import Training
@@ -127,3 +128,45 @@ def test_what_was_logged_and_not_yet_written_is_written_after_an_interruption(
     assert rows.rows == later
     fields = undisturbed.outcome() | {"timing": None}
     assert resumed.outcome() | {"timing": None} == fields
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rates"),
+    [
+        (["algorithm=ppo"], (0.5, 0.0)),  # 64 of 128 steps are done at the first update
+        # From a rollout's begin on; without an end, it goes to 0, as in CleanRL's script.
+        (["algorithm=ppo_cleanrl"], (1.0, 0.5)),
+        (["algorithm=a2c", "algorithm.n_steps=64"], (0.5, 0.0)),
+    ],
+)
+def test_the_learning_rate_and_alpha_go_linearly_to_their_ends(
+    algorithm: list[str], rates: tuple[float, float], make_training: Callable[..., Training]
+) -> None:
+    overrides = [
+        *[*algorithm, "environment.id=Pendulum-v1", "total_steps=128", "algorithm.n_steps=64"],
+        *["algorithm.learning_rate=3e-3", "algorithm.learning_rate_end=1e-3"],
+        *["optimizer=alphagrad", "optimizer.alpha=10", "optimizer.alpha_end=2"],
+        "evaluation.points=0",
+    ]
+    assert_goes_on(make_training, *overrides, same_episodes=True)
+    training = make_training(*overrides)
+    [optimizer] = optimizers(training.model).values()
+    used: list[tuple[float, float]] = []
+
+    def note(*_: Any) -> None:
+        group = optimizer.param_groups[0]
+        if (group["lr"], group["alpha"]) not in used:
+            used.append((group["lr"], group["alpha"]))
+
+    optimizer.register_step_pre_hook(note)
+    assert training.learn() is None
+    expected = [(1e-3 + 2e-3 * rate, 2 + 8 * rate) for rate in rates]
+    assert used == [pytest.approx(pair) for pair in expected]
+
+
+def test_a_schedule_of_an_off_policy_algorithm(make_training: Callable[..., Training]) -> None:
+    overrides = ["algorithm=td3", "environment.id=Pendulum-v1", "total_steps=200", "optimizer=adam"]
+    overrides += ["algorithm.learning_rate_end=0", "algorithm.policy_kwargs.net_arch=[8]"]
+    training = assert_goes_on(make_training, *overrides, "evaluation.points=0", same_episodes=True)
+    for optimizer in optimizers(training.model).values():
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
