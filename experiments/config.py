@@ -220,6 +220,8 @@ class TrainConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         matmul_precision: of fp32 products, ``highest``, ``high`` or ``medium``; see
             ``torch.set_float32_matmul_precision``.
+        objective: the score of the run for Hydra's sweepers: the mean return in the last tenth of
+            the steps, of the ``training`` episodes or of the ``evaluation``.
         keep_model: leave the final model in the run's folder, for ``experiments.views.video``.
         runs: the folder that holds the runs' folders.
     """
@@ -237,13 +239,14 @@ class TrainConfig:
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    objective: Literal["training", "evaluation"] = "training"
     keep_model: bool = False
     runs: str = "runs"
 
     def identified(self) -> dict[str, Any]:
         """Return what determines the result: all but labels, paths and the GPU's index."""
         configuration = asdict(self)
-        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model"):
+        for setting in (*LABELS, "runs", "checkpoint", "tracking", "keep_model", "objective"):
             del configuration[setting]
         for group in ("algorithm", "optimizer"):
             del configuration[group]["name"]

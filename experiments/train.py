@@ -1,6 +1,7 @@
 """One run: what Hydra composes, or what a launcher has prepared in a folder. With ``-m`` a sweep.
 
 python -m experiments.train protocol=ppo_cleanrl optimizer=alphagrad optimizer.alpha=10 seed=3
+python -m experiments.train -m hydra/sweeper=optuna 'optimizer.alpha=interval(1,100)' ...
 python -m experiments.train --folder runs/...
 """
 
@@ -24,6 +25,7 @@ from experiments.callbacks import Heartbeat
 from experiments.config import TrainConfig
 from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
+from experiments.launch.sweep import score
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
 from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError
@@ -32,6 +34,8 @@ from experiments.validation import require_device, require_folder, validate
 from experiments.views.tracking import Trackers, drop_later_rows
 
 BUSY = os.EX_TEMPFAIL
+NO_TRIAL = "No trials are completed yet."
+"""What Optuna says where it looks for the best one."""
 BUSY_SECONDS = 10.0
 """From one look at a lock that another process holds to the next."""
 
@@ -219,8 +223,12 @@ def run_in_folder(arguments: list[str]) -> int:
 
 
 @hydra.main(version_base="1.3", config_path=str(REPOSITORY / "configs"), config_name="train")
-def run_composed(composed: DictConfig) -> None:
-    """Run what Hydra has composed; the exit code is 1 if it failed, `BUSY` if it is under way."""
+def run_composed(composed: DictConfig) -> float | None:
+    """Run what Hydra has composed; the exit code is 1 if it failed, `BUSY` if it is under way.
+
+    Returns:
+        The run's score, for Hydra's sweepers; None if it has none.
+    """
     single = HydraConfig.get().mode == RunMode.RUN
     with exit_on_mistake():  # here, since Hydra would print more
         config = validate(composed)
@@ -239,6 +247,7 @@ def run_composed(composed: DictConfig) -> None:
     print(line, file=sys.stderr if code else sys.stdout, flush=True)
     if single and code:
         sys.exit(code)
+    return score(run)
 
 
 def main() -> None:
@@ -246,7 +255,14 @@ def main() -> None:
     with exit_on_mistake():
         if sys.argv[1:2] == ["--folder"]:
             sys.exit(run_in_folder(sys.argv[1:]))
-        run_composed()
+        try:
+            run_composed()
+        except ValueError as error:
+            if str(error) != NO_TRIAL:
+                raise
+            line = "no trial has a score: each run has failed or diverged, or ended no episode"
+            print(line, file=sys.stderr, flush=True)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

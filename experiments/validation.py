@@ -158,6 +158,10 @@ def validate_settings(settings: Any) -> TrainConfig:
     check_schedule("algorithm", config.algorithm, NonNegative)
     check_schedule("optimizer", config.optimizer, Positive)
     try_optimizer(optimizer_class, arguments(config.optimizer), config.checkpoint.points)
+    if config.objective == "evaluation" and not config.evaluation.points:
+        raise ConfigurationError(
+            "objective = 'evaluation': evaluation.points = 0 should be at least 1"
+        )
     return config
 
 

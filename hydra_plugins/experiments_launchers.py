@@ -35,12 +35,16 @@ class LocalLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Do the jobs; whether each has a record is looked at when the sweep ends."""
+        """Do the jobs, and return their scores; None makes a failed trial of a search.
+
+        Whether each has a record is looked at when the sweep ends.
+        """
         from experiments.launch import sweep
 
         runs = [sweep.composed_run(self.config_name, overrides) for overrides in job_overrides]
         sweep.launch(self.settings, self.workers, runs)
-        return [JobReturn(_return_value=None, status=JobStatus.COMPLETED) for _ in runs]
+        scores = [sweep.score(run) for run in runs]
+        return [JobReturn(_return_value=value, status=JobStatus.COMPLETED) for value in scores]
 
 
 class SlurmLauncher(LocalLauncher):

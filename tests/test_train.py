@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
-from support.runs import ROOT, run_module, start_module
+from support.runs import ROOT, in_process, records, run_module, start_module
 
 from experiments.runs.run import Run
-from experiments.train import main
 from experiments.validation import validate
 
 TINY = {
@@ -51,23 +50,6 @@ gym.register("Mine-v0", Mine, max_episode_steps=500)
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_module("experiments.train", *arguments, f"runs={folder}")
-
-
-def in_process(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """Do as the command does, without the seconds that a process takes; code, stdout, stderr."""
-    monkeypatch.setattr(sys, "argv", ["experiments/train.py", *arguments])
-    code = 0
-    try:
-        main()
-    except SystemExit as exit_:
-        code = int(exit_.code or 0)
-    return code, *capsys.readouterr()
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
 
 
 def statuses(folder: Path) -> list[dict[str, Any]]:

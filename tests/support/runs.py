@@ -1,5 +1,6 @@
 """Runs and processes for tests."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from experiments.config import EnvironmentConfig, TrainConfig
 from experiments.runs.run import Run
 from experiments.runs.writing import write_json
+from experiments.train import main
 
 ROOT = Path(__file__).parents[2]
 TINY = ["total_steps=1200", "algorithm.learning_starts=200", "evaluation.points=0"]
@@ -74,3 +78,20 @@ def run_module(
     process = start_module(module, *arguments, folder=folder, **variables)
     output, errors = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Do as the command does, without the seconds that a process takes; code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["experiments/train.py", *arguments])
+    code = 0
+    try:
+        main()
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    return code, *capsys.readouterr()
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/record.json"))]
