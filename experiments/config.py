@@ -22,6 +22,9 @@ LABELS = ("protocol", "optimizer_settings")
 YOUNGER = (
     ("environment", "reset_transitions"),
     ("environment", "contact_margins"),
+    ("environment", "wrappers"),
+    ("environment", "vec_normalize"),
+    ("environment", "vectorization"),
     ("evaluation", "at_start"),
 )
 """Settings that the first records lack: at its default, one takes no part in the identity."""
@@ -118,7 +121,7 @@ class EnvironmentConfig:
 
     Attributes:
         id: any registered Gymnasium id.
-        n_envs: copies stepped together in one process.
+        n_envs: copies stepped together.
         normalize: CleanRL's continuous-control wrappers: running normalisation of observations and
             of rewards by the discounted return, both clipped to [-10, 10].
         time_limit_is_terminal: show a time limit as a termination, so that nothing is bootstrapped.
@@ -127,6 +130,11 @@ class EnvironmentConfig:
             one of the next; see `experiments.environments.ResetTransitions`.
         contact_margins: of MuJoCo. ``new`` is MuJoCo's way from 3.5 on: two geoms are in contact
             within the sum of their margins; ``old`` is within the larger one, as before.
+        wrappers: Gymnasium's or others, by ``_target_`` and arguments, from the innermost. They are
+            put around the raw environment, whose returns a record has, and within the wrappers
+            above.
+        vec_normalize: arguments of SB3's ``VecNormalize``, put around all copies; null is none.
+        vectorization: ``dummy`` steps the copies in one process, ``subproc`` each in its own.
         kwargs: keyword arguments of ``gymnasium.make``.
     """
 
@@ -138,6 +146,9 @@ class EnvironmentConfig:
     observation_dtype: Annotated[str | None, Field(pattern="^float(32|64)$")] = None
     reset_transitions: bool = False
     contact_margins: Annotated[str, Field(pattern="^(new|old)$")] = "new"
+    wrappers: list[dict[str, Any]] = field(default_factory=list)
+    vec_normalize: dict[str, Any] | None = None
+    vectorization: Literal["dummy", "subproc"] = "dummy"
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -254,7 +265,7 @@ class TrainConfig:
                 configuration[group].pop(f"{SCHEDULED[group]}_end", None)
         for group, setting in YOUNGER:
             config = getattr(self, group)
-            if getattr(config, setting) == getattr(type(config), setting):
+            if getattr(config, setting) == getattr(type(config)(), setting):
                 del configuration[group][setting]
         if self.matmul_precision == type(self).matmul_precision:
             del configuration["matmul_precision"]

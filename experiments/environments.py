@@ -1,7 +1,9 @@
 """Gymnasium environments with the wrappers of the protocols."""
 
 import math
+import time
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import Any, SupportsFloat
@@ -11,11 +13,12 @@ import mujoco
 import numpy as np
 from gymnasium import wrappers
 from gymnasium.wrappers.utils import RunningMeanStd
+from hydra.utils import get_class, instantiate
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from experiments.config import EnvironmentConfig
+from experiments.config import EnvironmentConfig, arguments
 
 Environment = gym.Env[Any, Any]
 
@@ -105,6 +108,43 @@ class EpisodeMonitor(Monitor):
         if terminated or truncated:
             del info["episode"]
         return observation, reward, terminated, truncated, own
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, and keep the return of an episode that has not come to its end."""
+        self.cut = None
+        if self.rewards and not self.needs_reset:
+            seconds = round(time.time() - self.t_start, 6)
+            self.cut = {"r": round(sum(self.rewards), 6), "l": len(self.rewards), "t": seconds}
+        return super().reset(**kwargs)
+
+
+class CutEpisodes(gym.Wrapper[Any, Any, Any, Any]):
+    """Reports episodes that a wrapper ends, of which the monitor within sees only the next reset.
+
+    So the environment is reset at once. A wrapper that shows an end but goes on with the episode,
+    as for a lost life, ends none.
+    """
+
+    begun: tuple[Any, dict[str, Any]] | None = None
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if (terminated or truncated) and "episode" not in info:
+            observation = deepcopy(observation)
+            self.begun = self.env.reset()
+            if (cut := self.get_wrapper_attr("cut")) is not None:
+                info = info | {"episode": cut}
+        return observation, reward, terminated, truncated, info
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment, unless that has been done and no seed is asked for."""
+        begun, self.begun = self.begun, None
+        if begun is not None and seed is None:
+            return begun
+        return super().reset(seed=seed, options=options)
 
 
 class VectorEnvironment(DummyVecEnv):
@@ -208,6 +248,10 @@ def make(config: EnvironmentConfig, gamma: float, episode_steps: int | None = No
         if episode_steps is not None and not has_time_limit(environment):
             environment = wrappers.TimeLimit(environment, episode_steps)
         environment = EpisodeMonitor(environment)  # innermost: it reports raw returns
+        for index, wrapper in enumerate(config.wrappers):
+            environment = _wrap(environment, f"environment.wrappers.{index}", wrapper)
+        if config.wrappers:
+            environment = CutEpisodes(environment)
         if config.normalize:
             environment = Normalization(environment, gamma)
         if config.observation_dtype is not None:
@@ -219,17 +263,41 @@ def make(config: EnvironmentConfig, gamma: float, episode_steps: int | None = No
     return environment
 
 
+def _wrap(environment: Environment, setting: str, wrapper: dict[str, Any]) -> Environment:
+    """Put a wrapper around an environment.
+
+    Raises:
+        ValueError: if the wrapper refuses it.
+    """
+    settings = {  # Gymnasium asks for tuples where YAML has lists
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in instantiate(arguments(wrapper), _convert_="all").items()
+    }
+    try:
+        wrapped: Environment = get_class(wrapper["_target_"])(environment, **settings)
+    except Exception as error:  # whatever a user's class raises
+        name = wrapper["_target_"].rpartition(".")[2]
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{setting} ({name}): {reason}") from error
+    return wrapped
+
+
 def has_time_limit(environment: Environment) -> bool:
     """Return whether an environment is registered with a time limit."""
     return environment.spec is not None and environment.spec.max_episode_steps is not None
 
 
-def make_vector(config: EnvironmentConfig, gamma: float) -> DummyVecEnv:
-    """Return ``config.n_envs`` environments that are stepped in turn in this process."""
-    return VectorEnvironment([partial(make, config, gamma)] * config.n_envs)
+def make_vector(config: EnvironmentConfig, gamma: float) -> VecEnv:
+    """Return ``config.n_envs`` environments that are stepped in turn, or each in its process."""
+    makers: list[Callable[[], Environment]] = [partial(make, config, gamma)] * config.n_envs
+    subproc = config.vectorization == "subproc"
+    vector = SubprocVecEnv(makers) if subproc else VectorEnvironment(makers)
+    if config.vec_normalize is None:
+        return vector
+    return VecNormalize(vector, **{"gamma": gamma} | config.vec_normalize)
 
 
-def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecEnv) -> DummyVecEnv:
+def make_evaluation(config: EnvironmentConfig, gamma: float, training: VecEnv) -> VecEnv:
     """Return one environment that reads the running statistics of ``training``, without a change.
 
     With several training environments, each with statistics of its own, the first one's are read.
@@ -238,8 +306,15 @@ def make_evaluation(config: EnvironmentConfig, gamma: float, training: DummyVecE
     """
     environment = make(config, gamma, EVALUATION_STEPS)
     if config.normalize:
+        assert isinstance(training, VectorEnvironment)
         freeze_statistics(environment, normalizer(training.envs[0]).obs_rms)
-    return VectorEnvironment([lambda: environment])
+    vector = VectorEnvironment([lambda: environment])
+    if not isinstance(training, VecNormalize):
+        return vector
+    normalized = VecNormalize(vector, training=False, **(config.vec_normalize or {}))
+    normalized.norm_reward = False
+    normalized.obs_rms = training.obs_rms
+    return normalized
 
 
 def freeze_statistics(environment: Environment, statistics: RunningMeanStd) -> None:

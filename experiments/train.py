@@ -99,6 +99,8 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             for path in run.folder.glob("progress*.csv"):
                 drop_later_rows(path, model.num_timesteps)
             suffix = f"-from-{model.num_timesteps}"
+            if not same_episodes:
+                print("new episodes begin: the environments' state could not be kept", flush=True)
         if config.optimizer_settings is None:
             print(without_a_word(config), flush=True)
         for name, kind in training.optimizers_apart().items():
@@ -123,6 +125,7 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
             trackers.finish(record)
         if config.checkpoint.keep:
             save()
+    training.close()
     return record
 
 

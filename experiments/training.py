@@ -11,6 +11,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecNormalize
 
 from alphagrad.sb3 import AlphaSchedule, optimizers
 from experiments import algorithms, environments
@@ -30,6 +31,7 @@ from experiments.runs.plain_data import NoSnapshotError, decode, encode
 
 MODEL = "model.zip"
 STATISTICS = "normalization.npz"
+VEC_NORMALIZE = "vec_normalize.pkl"
 REFUSALS = (
     *(gym.error.Error, ImportError, AssertionError, TypeError, ValueError, NotImplementedError),
     MemoryError,
@@ -84,7 +86,8 @@ class Training:
             evaluation,
             Diagnostics(config.total_steps),
         )
-        if config.evaluation.points and not environments.has_time_limit(self.environment.envs[0]):
+        [spec] = self.environment.get_attr("spec", 0)
+        if config.evaluation.points and (spec is None or spec.max_episode_steps is None):
             steps = environments.EVALUATION_STEPS
             print(
                 f"{config.environment.id} has no time limit: episodes of evaluations end after "
@@ -103,6 +106,11 @@ class Training:
         self.logged: dict[str, dict[str, Any]] = {}  # and not yet written before an interruption
         self.earlier_seconds = 0.0  # of training before an interruption
         self.begin = time.perf_counter()
+
+    def close(self) -> None:
+        """End the processes of environments that have some."""
+        if self.config.environment.vectorization == "subproc":
+            self.environment.close()
 
     def seconds(self) -> float:
         """Return how long the training has taken, without interruptions."""
@@ -195,10 +203,15 @@ class Training:
     def keep_model(self, folder: Path) -> None:
         """Write what `load_policy` reads: SB3's ``model.zip``, and the observations' statistics.
 
+        Those of SB3's ``VecNormalize`` are in its own format.
+
         With several training environments, each with statistics of its own, the first one's count.
         """
         self.model.save(folder / MODEL)
+        if isinstance(self.environment, VecNormalize):
+            self.environment.save(str(folder / VEC_NORMALIZE))
         if self.config.environment.normalize:
+            assert isinstance(self.environment, environments.VectorEnvironment)
             statistics = environments.normalizer(self.environment.envs[0]).obs_rms
             np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
 

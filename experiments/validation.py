@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Never
 
+import gymnasium as gym
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -23,12 +24,15 @@ from pydantic import (
     ValidationError,
 )
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 from torch.optim import Optimizer
 
 from alphagrad import AlphaGrad
 from experiments.config import (
     SCHEDULED,
     Count,
+    EnvironmentConfig,
     Fraction,
     Index,
     Name,
@@ -144,6 +148,7 @@ def validate_settings(settings: Any) -> TrainConfig:
         if argument in config.algorithm:
             hint = f": it is {setting}" if setting else ""
             raise ConfigurationError(f"algorithm.{argument} is not a setting{hint}")
+    check_environment(config.environment)
     check_target("algorithm", BaseAlgorithm, config.algorithm, HYPERPARAMETERS)
     optimizer_class = check_target("optimizer", Optimizer, config.optimizer, {})
     if "lr" in config.optimizer:
@@ -163,6 +168,36 @@ def validate_settings(settings: Any) -> TrainConfig:
             "objective = 'evaluation': evaluation.points = 0 should be at least 1"
         )
     return config
+
+
+def check_environment(environment: EnvironmentConfig) -> None:
+    """Check what is put around an environment.
+
+    Raises:
+        ConfigurationError: for the first setting that is wrong, or does not go with another.
+    """
+    for index, wrapper in enumerate(environment.wrappers):
+        group = f"environment.wrappers.{index}"
+        wrapped = import_class(f"{group}._target_", gym.Wrapper, wrapper.get("_target_"))
+        check_arguments(group, wrapped, gym.Wrapper, wrapper, {"env": Never})
+    if environment.vec_normalize is not None:
+        check_arguments(
+            "environment.vec_normalize",
+            VecNormalize,
+            VecEnvWrapper,
+            environment.vec_normalize,
+            {"venv": Never, "training": Never, "gamma": Fraction},
+        )
+        if environment.normalize:
+            raise ConfigurationError(
+                "environment.vec_normalize is given: environment.normalize = True should be false"
+            )
+    if environment.vectorization == "subproc" and environment.normalize:
+        raise ConfigurationError(
+            "environment.vectorization = 'subproc': environment.normalize = True should be false, "
+            "since evaluations read its statistics in this process; environment.vec_normalize={} "
+            "keeps them here"
+        )
 
 
 def check_schedule(group: str, settings: dict[str, Any], annotation: Any) -> None:
@@ -279,10 +314,25 @@ def check_target(
         ConfigurationError: for the first setting that is wrong.
     """
     cls = import_class(f"{group}._target_", base, settings.get("_target_"))
+    check_arguments(group, cls, base, settings, ranges)
+    if settings.get("name") is None:
+        settings["name"] = cls.__name__.lower()
+    typed(f"{group}.name", Name, settings["name"])
+    return cls
+
+
+def check_arguments(
+    group: str, cls: type, base: type, settings: dict[str, Any], ranges: dict[str, Any]
+) -> None:
+    """Check keyword arguments by a class's signature, and bring them to their types.
+
+    Raises:
+        ConfigurationError: for the first that is wrong.
+    """
     hints, others = _init_hints(cls, base)
     for key, value in arguments(settings).items():
         setting = f"{group}.{key}"
-        if key not in hints and not others:
+        if (key not in hints and not others) or ranges.get(key) is Never:
             near = difflib.get_close_matches(key, hints, n=1)
             hint = f"; did you mean {group}.{near[0]}?" if near else ""
             raise ConfigurationError(
@@ -294,10 +344,6 @@ def check_target(
                 annotation = Annotated[annotation, BeforeValidator(refuse_bool)]
             checked = typed(setting, annotation, value)
             settings[key] = list(checked) if isinstance(checked, tuple) else checked
-    if settings.get("name") is None:
-        settings["name"] = cls.__name__.lower()
-    typed(f"{group}.name", Name, settings["name"])
-    return cls
 
 
 def import_class(setting: str, base: type, path: Any) -> type[Any]:

@@ -8,11 +8,13 @@ import pytest
 from gymnasium import wrappers
 from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.running_mean_std import RunningMeanStd as SB3RunningMeanStd
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from experiments.agents import cleanrl
 from experiments.config import EnvironmentConfig
 from experiments.environments import (
+    VectorEnvironment,
     make,
     make_evaluation,
     make_vector,
@@ -192,6 +194,7 @@ def test_a_seeded_reset_is_one_in_the_middle_of_reset_transitions() -> None:
 
 def test_evaluation_reads_the_training_statistics_and_leaves_them() -> None:
     training = make_vector(NORMALIZED, GAMMA)
+    assert isinstance(training, VectorEnvironment)
     training.seed(0)
     training.reset()
     for _ in range(20):
@@ -199,6 +202,7 @@ def test_evaluation_reads_the_training_statistics_and_leaves_them() -> None:
     statistics = training.envs[0].get_wrapper_attr("obs_rms")
     before = statistics.mean.copy(), statistics.var.copy(), statistics.count
     evaluation = make_evaluation(NORMALIZED, GAMMA, training)
+    assert isinstance(evaluation, VectorEnvironment)
     observation = evaluation.reset()
     evaluation.step(np.stack([evaluation.action_space.sample()]))
     np.testing.assert_array_equal(statistics.mean, before[0])
@@ -304,3 +308,104 @@ def test_old_contact_margins_are_refused_where_they_cannot_be() -> None:
     hopper.model.geom_margin[1] = 0.002
     with pytest.raises(ValueError, match="works where all geoms have one margin, not several"):
         use_old_contact_margins(hopper)
+
+
+def wrapped(*wrappers_: dict[str, Any], **settings: Any) -> EnvironmentConfig:
+    return EnvironmentConfig(wrappers=list(wrappers_), **{"id": "CartPole-v1"} | settings)
+
+
+def test_wrappers_go_around_the_raw_environment_in_their_order() -> None:
+    stack = {"_target_": "gymnasium.wrappers.FrameStackObservation", "stack_size": 3}
+    flat = {"_target_": "gymnasium.wrappers.FlattenObservation"}
+    reward = {
+        "_target_": "gymnasium.wrappers.TransformReward",
+        "func": {"_target_": f"{__name__}.no"},
+    }
+    config = wrapped(stack, flat, reward, observation_dtype="float64")
+    environment = make(config, GAMMA)
+    expected = wrappers.FlattenObservation(
+        wrappers.FrameStackObservation(gym.make("CartPole-v1"), stack_size=3)
+    )
+    first, _ = environment.reset(seed=1)
+    np.testing.assert_array_equal(first, expected.reset(seed=1)[0])
+    assert (first.shape, first.dtype) == ((12,), np.float64)
+    done = False
+    while not done:
+        observation, given, done, _, info = environment.step(0)
+        np.testing.assert_array_equal(observation, expected.step(0)[0])
+        assert given == 0.0
+    assert info["episode"]["r"] == info["episode"]["l"] > 5  # the raw return
+
+
+def no() -> Any:
+    """A function that an environment's wrapper gets."""
+    return lambda _: 0.0
+
+
+class LostLives(gym.Wrapper[Any, Any, Any, Any]):
+    """Shows an end every third step, and goes on, as SB3's wrapper for Atari does."""
+
+    steps = 0
+    over = True
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, self.over, truncated, info = self.env.step(self.steps % 2)
+        self.steps += 1
+        return observation, reward, self.over or self.steps % 3 == 0, truncated, info
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        if not self.over:
+            observation, _, self.over, _, info = self.env.step(0)
+        return super().reset(**kwargs) if self.over else (observation, info)
+
+
+def test_an_episode_that_a_wrapper_ends_is_reported_and_a_lost_life_is_none() -> None:
+    limit = {"_target_": "gymnasium.wrappers.TimeLimit", "max_episode_steps": 5}
+    vector = make_vector(wrapped(limit, n_envs=2), GAMMA)
+    expected = make_vector(
+        EnvironmentConfig(id="CartPole-v1", n_envs=2, kwargs={"max_episode_steps": 5}), GAMMA
+    )
+    for each in (vector, expected):
+        each.seed(3)
+    np.testing.assert_array_equal(vector.reset(), expected.reset())
+    for step in range(1, 17):
+        found, other = (each.step(np.array([step % 2, 1])) for each in (vector, expected))
+        for info in (*found[3], *other[3]):
+            info.get("episode", {}).pop("t", None)
+        np.testing.assert_equal(found, other)
+        assert ("episode" in found[3][0]) is (step % 5 == 0)
+
+    lives = {"_target_": f"{__name__}.LostLives"}
+    vector = make_vector(wrapped(lives), GAMMA)
+    vector.seed(0)
+    vector.reset()
+    ends, episodes = 0, []
+    for _ in range(200):
+        _, _, dones, [info] = vector.step(np.array([0]))
+        ends += int(dones[0])
+        episodes += [info["episode"]] if "episode" in info else []
+    assert ends > 4 * len(episodes) > 0
+    assert all(episode["r"] == episode["l"] > 10 for episode in episodes)
+
+
+def test_vec_normalize_is_sb3s_and_evaluations_leave_its_statistics() -> None:
+    config = EnvironmentConfig(id="CartPole-v1", n_envs=2, vec_normalize={"clip_obs": 5.0})
+    training = make_vector(config, 0.9)
+    assert isinstance(training, VecNormalize)
+    assert (training.clip_obs, training.gamma, training.norm_reward) == (5.0, 0.9, True)
+    training.seed(0)
+    training.reset()
+    for _ in range(20):
+        training.step(np.array([0, 1]))
+    statistics = training.obs_rms
+    assert isinstance(statistics, SB3RunningMeanStd)
+    before = statistics.copy()
+    evaluation = make_evaluation(config, 0.9, training)
+    assert isinstance(evaluation, VecNormalize)
+    evaluation.seed(1)
+    normalized = evaluation.reset()
+    raw, _ = gym.make("CartPole-v1").reset(seed=1)
+    expected = (raw - before.mean) / np.sqrt(before.var + 1e-8)
+    np.testing.assert_allclose(normalized, expected[None], rtol=1e-5)
+    assert evaluation.step(np.array([0]))[1] == 1.0  # as it is
+    assert statistics.count == before.count

@@ -1,6 +1,7 @@
 """A training from its configuration to a record's fields: what is refused, told and kept."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecNormalize
 from support.trainings import StateAt, assert_goes_on
 
 from alphagrad.sb3 import optimizers
@@ -170,3 +172,109 @@ def test_a_schedule_of_an_off_policy_algorithm(make_training: Callable[..., Trai
     training = assert_goes_on(make_training, *overrides, "evaluation.points=0", same_episodes=True)
     for optimizer in optimizers(training.model).values():
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+class Picture(gym.Env[Any, Any]):
+    """A grey square, whose shade an action changes."""
+
+    observation_space = gym.spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=kwargs.get("seed"))
+        self.shade = int(self.np_random.integers(100))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.shade = min(max(self.shade + (5 if action else -5), 0), 255)
+        return self._seen(), float(action), self.shade == 0, False, {}
+
+    def _seen(self) -> np.ndarray:
+        return np.full((1, 36, 36), self.shade, dtype=np.uint8)
+
+
+gym.register("Picture-v0", f"{__name__}:Picture", max_episode_steps=20)
+STACK = "{_target_:gymnasium.wrappers.FrameStackObservation,stack_size:3}"
+SMALL = ["evaluation.points=2", "evaluation.episodes=1", "algorithm.policy_kwargs.net_arch=[8]"]
+PPO = ["algorithm=ppo", "algorithm.n_steps=32", "algorithm.batch_size=32", "total_steps=256"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [
+            *["algorithm=dqn", "total_steps=120", "algorithm.learning_starts=40"],
+            *["environment.id=Picture-v0", "algorithm.policy=CnnPolicy"],
+            *["algorithm.buffer_size=100", "algorithm.batch_size=8"],
+            f"environment.wrappers=[{STACK},{{_target_:gymnasium.wrappers.ReshapeObservation,"
+            "shape:[3,36,36]}]",
+        ],
+        [
+            *[*PPO, "environment.id=CartPole-v1", "environment.vec_normalize={}"],
+            *["environment.n_envs=2", f"environment.wrappers=[{STACK}]"],
+        ],
+        [
+            *["algorithm=td3", "total_steps=120", "algorithm.learning_starts=40"],
+            *["environment.id=Pendulum-v1", "environment.vec_normalize={norm_reward:false}"],
+        ],
+    ],
+)
+def test_a_training_goes_on_with_what_is_around_its_environment(
+    overrides: list[str], make_training: Callable[..., Training]
+) -> None:
+    arguments = [*overrides, *SMALL, "optimizer=alphagrad"]
+    training = assert_goes_on(make_training, *arguments, same_episodes=True)
+    assert len(training.outcome()["evaluation"]["returns"]) == 2
+
+
+def test_environments_in_processes_of_their_own_are_the_same_and_begin_anew(
+    make_training: Callable[..., Training],
+) -> None:
+    arguments = [*PPO, *SMALL, "environment.id=CartPole-v1", "optimizer=alphagrad"]
+    subproc = "environment.vectorization=subproc"
+    training = assert_goes_on(make_training, *arguments, subproc, same_episodes=False)
+    training.close()
+    here = make_training(*arguments)
+    assert here.learn() is None
+    assert training.outcome() | {"timing": None} == here.outcome() | {"timing": None}
+
+
+def test_a_kept_model_has_the_statistics_of_vec_normalize(
+    make_training: Callable[..., Training], tmp_path: Path
+) -> None:
+    overrides = [*PPO, *SMALL, "environment.id=CartPole-v1", "environment.vec_normalize={}"]
+    training = make_training(*overrides, "optimizer=adam")
+    training.learn()
+    training.keep_model(tmp_path)
+    kept = VecNormalize.load(str(tmp_path / "vec_normalize.pkl"), training.environment.venv)  # type: ignore
+    np.testing.assert_array_equal(kept.obs_rms.mean, training.environment.obs_rms.mean)  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["environment.wrappers=[{_target_:gymnasium.wrappers.No}]"], r"wrappers\.0\._target_ = "),
+        (["environment.wrappers=[{_target_:math.sqrt}]"], "should be a subclass of Wrapper"),
+        (["environment.wrappers=[{stack_size:3}]"], r"environment\.wrappers\.0\._target_ = None"),
+        (
+            ["environment.wrappers=[{_target_:gymnasium.wrappers.FrameStackObservation,stack:3}]"],
+            "has no such argument; did you mean environment.wrappers.0.stack_size",
+        ),
+        (
+            [f"environment.wrappers=[{STACK},{STACK.replace('3', '0')}]"],
+            r"environment\.wrappers\.1 \(FrameStackObservation\): The stack_size needs",
+        ),
+        (["environment.wrappers=[{_target_:gymnasium.wrappers.TimeLimit,env:3}]"], "no such arg"),
+        (["environment.wrappers=3"], r"environment\.wrappers = 3: should be a valid list"),
+        (["environment.vec_normalize={clip:3}"], "VecNormalize has no such argument"),
+        (["environment.vec_normalize={training:false}"], "VecNormalize has no such argument"),
+        (["environment.vec_normalize={}", "environment.normalize=true"], "should be false"),
+        (["environment.vectorization=threads"], "should be 'dummy' or 'subproc'"),
+        (["environment.vectorization=subproc", "environment.normalize=true"], "should be false"),
+    ],
+)
+def test_what_cannot_be_put_around_an_environment_is_refused(
+    overrides: list[str], message: str, make_training: Callable[..., Training]
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_training("environment.id=CartPole-v1", "optimizer=adam", *overrides)

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+from stable_baselines3.common.running_mean_std import RunningMeanStd as SB3RunningMeanStd
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 # What never changes; a snapshot has its name only, and is put back where the same is found.
 CONSTANTS = (type, np.dtype, torch.dtype, torch.device, Enum)
 SCHEDULES = (ConstantSchedule, FloatSchedule, LinearSchedule)
 # What is put back attribute by attribute, so that whoever else holds it sees the same.
-OBJECTS = (RunningMeanStd, NormalActionNoise, VectorizedActionNoise)
+OBJECTS = (RunningMeanStd, SB3RunningMeanStd, NormalActionNoise, VectorizedActionNoise)
 
 
 class NoSnapshotError(TypeError):

@@ -12,7 +12,8 @@
 - ``output.txt``: what a process that a launcher started has printed;
 - ``traceback.txt``: of a failed run;
 - ``wandb.id``: the run's id in Weights & Biases (experiments/views/tracking.py);
-- ``model.zip``, ``normalization.npz``: the final model, if ``keep_model=true``;
+- ``model.zip``, ``normalization.npz``, ``vec_normalize.pkl``: the final model, if
+  ``keep_model=true``, and the statistics that normalise its observations;
 - ``record.json``: the outcome, written last (schema: docs/records.md).
 """
 
@@ -339,7 +340,8 @@ def provenance() -> dict[str, Any]:
 def third_party(config: TrainConfig) -> dict[str, str]:
     """Return the versions of the distributions that the run's own classes come from."""
     entry_point = environment_spec(config.environment.id).entry_point
-    paths = [config.algorithm["_target_"], config.optimizer["_target_"]]
+    settings = [config.algorithm, config.optimizer, *config.environment.wrappers]
+    paths = [group["_target_"] for group in settings]
     paths += [entry_point] if isinstance(entry_point, str) else []
     modules = {path.partition(":")[0] if ":" in path else path.rpartition(".")[0] for path in paths}
     foreign = {name for name in modules if name.partition(".")[0] not in OWN_VERSIONS}

@@ -40,6 +40,8 @@ ORIGINS = ("gymnasium.", "stable_baselines3.", "experiments.")  # of what is nev
 # is in the snapshot elsewhere.
 EXCLUDED = (EnvSpec, MujocoRenderer, VecEnv, Optimizer)
 
+NORMALIZATION = ("obs_rms", "ret_rms", "returns", "old_obs", "old_reward")  # of VecNormalize
+
 
 def take(model: BaseAlgorithm) -> Snapshot:
     """Return the state of a model in training and of its environments, between two rollouts.
@@ -53,6 +55,7 @@ def take(model: BaseAlgorithm) -> Snapshot:
         "attributes": _take_attributes(model),
         "replay_buffer": _take_replay_buffer(model),
         "environments": take_environments(model.get_env()),
+        "normalization": _take_normalization(model),
         "action_space": encode(model.action_space),
         "python": random.getstate(),
         "numpy": encode(np.random.get_state(legacy=False)),  # noqa: NPY002, the one that SB3 uses
@@ -82,6 +85,7 @@ def put(snapshot: Snapshot, model: BaseAlgorithm) -> bool:
         setattr(model, name, decode(data, getattr(model, name, None)))
     _put_replay_buffer(snapshot["replay_buffer"], model)
     complete = put_environments(snapshot["environments"], model.get_env())
+    _put_normalization(snapshot.get("normalization"), model)
     if not complete:
         model._last_obs = None  # SB3 resets the environments when it has no observation
     decode(snapshot["action_space"], model.action_space)
@@ -169,15 +173,36 @@ def _arrays(buffer: ReplayBuffer) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
+def _take_normalization(model: BaseAlgorithm) -> Snapshot | None:
+    """Return the statistics of SB3's ``VecNormalize``, and what it has seen last."""
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is None:
+        return None
+    found = {name: vars(normalizer)[name] for name in NORMALIZATION if name in vars(normalizer)}
+    return _encode_attributes(normalizer, found)
+
+
+def _put_normalization(state: Snapshot | None, model: BaseAlgorithm) -> None:
+    normalizer = model.get_vec_normalize_env()
+    for name, data in (state or {}).items():
+        setattr(normalizer, name, decode(data, getattr(normalizer, name)))
+
+
 def take_environments(environment: VecEnv | None) -> list[list[Snapshot] | None]:
     """Return the states of a vector's environments; None for one that cannot be kept."""
-    return [_take_environment(env) for env in _copies(environment)]
+    copies = _copies(environment)
+    if copies is None:
+        return []
+    return [_take_environment(env) for env in copies]
 
 
 def put_environments(states: list[list[Snapshot] | None], environment: VecEnv | None) -> bool:
     """Bring a vector's environments to their states; return whether all could be."""
+    copies = _copies(environment)
+    if copies is None:
+        return False
     try:
-        for layers, env in zip(states, _copies(environment), strict=True):
+        for layers, env in zip(states, copies, strict=True):
             if layers is None:
                 return False
             _put_environment(layers, env)
@@ -186,11 +211,13 @@ def put_environments(states: list[list[Snapshot] | None], environment: VecEnv | 
     return True
 
 
-def _copies(environment: VecEnv | None) -> list[Environment]:
-    """Return a vector's environments, also within what SB3 puts around a vector of images."""
+def _copies(environment: VecEnv | None) -> list[Environment] | None:
+    """Return a vector's environments, also within what SB3 puts around a vector of images.
+
+    None if they are in other processes.
+    """
     vector = None if environment is None else environment.unwrapped
-    assert isinstance(vector, DummyVecEnv)
-    return vector.envs
+    return vector.envs if isinstance(vector, DummyVecEnv) else None
 
 
 def _take_environment(environment: Environment) -> list[Snapshot] | None:

@@ -25,13 +25,14 @@ from hydra.utils import get_class
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from experiments import environments
 from experiments.config import environment_spec
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
 from experiments.runs.reading import read_json
 from experiments.runs.run import Run, read_config
-from experiments.training import MODEL, REFUSALS, STATISTICS
+from experiments.training import MODEL, REFUSALS, STATISTICS, VEC_NORMALIZE
 from experiments.validation import require_folder
 from experiments.views.tracking import Trackers
 
@@ -88,6 +89,12 @@ class Actor:
             statistics = RunningMeanStd(shape=kept["mean"].shape)
             statistics.mean, statistics.var = kept["mean"], kept["var"]
             environments.freeze_statistics(self.environment, statistics)
+        self.vec_normalize: VecNormalize | None = None
+        if environment.vec_normalize is not None:
+            vector = DummyVecEnv([lambda: self.environment])
+            self.vec_normalize = loaded(
+                folder / VEC_NORMALIZE, lambda path: VecNormalize.load(str(path), vector)
+            )
         self.monitor = self.environment
         while not hasattr(self.monitor, "rewards"):  # SB3's Monitor, which sees raw rewards
             self.monitor = self.monitor.env  # type: ignore[attr-defined]
@@ -102,7 +109,10 @@ class Actor:
         """Act once; nothing if the episode has ended."""
         if self.done:
             return
-        action, _ = self.model.predict(self.observation, deterministic=True)
+        observation = self.observation
+        if self.vec_normalize is not None:
+            observation = self.vec_normalize.normalize_obs(observation)
+        action, _ = self.model.predict(observation, deterministic=True)
         self.observation, _, terminated, truncated, _ = self.environment.step(action)
         self.done = terminated or truncated
         self.total = sum(self.monitor.rewards)  # type: ignore[attr-defined]
