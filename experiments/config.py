@@ -226,7 +226,10 @@ class TrainConfig:
         protocol: the protocol's name, or null.
         optimizer_settings: what the algorithm sets for this optimizer only, and why, in words; null
             if it has nothing to say on it (configs/algorithm_optimizer).
-        total_steps: environment steps.
+        origin: where the run begins: the folder of a finished run, which goes on to more steps, or
+            a ``model.zip``, which gives its networks (experiments/origin.py); null is at random.
+        origin_name: what the origin is called in the record, by its content; null looks.
+        total_steps: environment steps, those of a run that goes on included.
         seed: seeds everything random in the run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``.
         matmul_precision: of fp32 products, ``highest``, ``high`` or ``medium``; see
@@ -246,6 +249,8 @@ class TrainConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     protocol: Name | None = None
     optimizer_settings: str | None = None
+    origin: str | None = None
+    origin_name: str | None = None
     total_steps: Count = 1_000_000
     seed: Annotated[Index, Field(lt=2**31)] = 0
     device: Annotated[str, AfterValidator(check_device)] = "cpu"
@@ -269,6 +274,9 @@ class TrainConfig:
                 del configuration[group][setting]
         if self.matmul_precision == type(self).matmul_precision:
             del configuration["matmul_precision"]
+        del configuration["origin"]
+        if self.origin is None:
+            del configuration["origin_name"]
         configuration["device"] = resolve_device(self.device).type
         return configuration
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -25,6 +26,8 @@ Environment = gym.Env[Any, Any]
 # MuJoCo's own way is a line on stderr and a file in the working directory each time.
 mujoco.set_mju_user_warning(lambda message: warnings.warn(f"MuJoCo: {message}", stacklevel=2))
 
+STATISTICS = "normalization.npz"
+VEC_NORMALIZE = "vec_normalize.pkl"
 CLIP = 10.0  # CleanRL clips normalised observations and rewards to [-10, 10]
 EVALUATION_STEPS = 10_000  # ten times MuJoCo's limit
 
@@ -313,8 +316,51 @@ def make_evaluation(config: EnvironmentConfig, gamma: float, training: VecEnv) -
         return vector
     normalized = VecNormalize(vector, training=False, **(config.vec_normalize or {}))
     normalized.norm_reward = False
-    normalized.obs_rms = training.obs_rms
+    if training.norm_obs:
+        normalized.obs_rms = training.obs_rms
     return normalized
+
+
+def keep_statistics(vector: VecEnv | None, config: EnvironmentConfig, folder: Path) -> None:
+    """Write the statistics that normalise observations, if there are any.
+
+    With several training environments, each with statistics of its own, the first one's count.
+    Those of SB3's ``VecNormalize`` are in its own format.
+    """
+    if isinstance(vector, VecNormalize):
+        vector.save(str(folder / VEC_NORMALIZE))
+    if config.normalize:
+        assert isinstance(vector, VectorEnvironment)
+        statistics = normalizer(vector.envs[0]).obs_rms
+        kept = {name: getattr(statistics, name) for name in ("mean", "var", "count")}
+        np.savez(folder / STATISTICS, **kept)
+
+
+def take_statistics(vector: VecEnv | None, config: EnvironmentConfig, folder: Path) -> None:
+    """Take over what `keep_statistics` has written.
+
+    Raises:
+        OSError, ValueError, KeyError: if it is not there, or damaged.
+    """
+    if isinstance(vector, VecNormalize):
+        kept = VecNormalize.load(str(folder / VEC_NORMALIZE), vector.venv)
+        # In place, since an evaluation reads them too.
+        for own, other in zip(_statistics(vector), _statistics(kept), strict=True):
+            vars(own).update(vars(other))
+    if config.normalize:
+        assert isinstance(vector, VectorEnvironment)
+        statistics = dict(np.load(folder / STATISTICS))
+        for environment in vector.envs:
+            running = normalizer(environment).obs_rms
+            running.mean, running.var = statistics["mean"].copy(), statistics["var"].copy()
+            running.count = float(statistics["count"])
+
+
+def _statistics(vector: VecNormalize) -> list[Any]:
+    """Return the running statistics of returns and, if they are normalised, of observations."""
+    observed = getattr(vector, "obs_rms", [])
+    parts = observed.values() if isinstance(observed, dict) else [observed]
+    return [vector.ret_rms, *(parts if vector.norm_obs else [])]
 
 
 def freeze_statistics(environment: Environment, statistics: RunningMeanStd) -> None:

@@ -27,6 +27,7 @@ from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
 from experiments.launch.sweep import score
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
+from experiments.origin import begin
 from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError
 from experiments.training import Training
@@ -85,12 +86,17 @@ def train(run: Run, bar: bool = False, task: bool = False) -> dict[str, Any]:
     def leave() -> NoReturn:
         raise Preempted
 
+    if anew := not run.checkpoints.paths():
+        begin(config, model)
+
     with run.lock():
         if run.record is not None:  # another process has just finished it
             return run.record
         earlier = run.checkpoints.load() if config.checkpoint.points else None
         if earlier is None:
-            run.start()
+            if not anew:  # its checkpoints are damaged
+                begin(config, model)
+            run.start(first_step=model.num_timesteps)
             suffix = ""
         else:
             same_episodes = training.restore(earlier["training"])

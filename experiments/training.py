@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecNormalize
 
 from alphagrad.sb3 import AlphaSchedule, optimizers
 from experiments import algorithms, environments
@@ -30,8 +28,6 @@ from experiments.runs import snapshot
 from experiments.runs.plain_data import NoSnapshotError, decode, encode
 
 MODEL = "model.zip"
-STATISTICS = "normalization.npz"
-VEC_NORMALIZE = "vec_normalize.pkl"
 REFUSALS = (
     *(gym.error.Error, ImportError, AssertionError, TypeError, ValueError, NotImplementedError),
     MemoryError,
@@ -201,19 +197,9 @@ class Training:
         }
 
     def keep_model(self, folder: Path) -> None:
-        """Write what `load_policy` reads: SB3's ``model.zip``, and the observations' statistics.
-
-        Those of SB3's ``VecNormalize`` are in its own format.
-
-        With several training environments, each with statistics of its own, the first one's count.
-        """
+        """Write SB3's ``model.zip``, and the statistics of the observations."""
         self.model.save(folder / MODEL)
-        if isinstance(self.environment, VecNormalize):
-            self.environment.save(str(folder / VEC_NORMALIZE))
-        if self.config.environment.normalize:
-            assert isinstance(self.environment, environments.VectorEnvironment)
-            statistics = environments.normalizer(self.environment.envs[0]).obs_rms
-            np.savez(folder / STATISTICS, mean=statistics.mean, var=statistics.var)
+        environments.keep_statistics(self.environment, self.config.environment, folder)
 
     def measure_optimizer(self) -> dict[str, Any]:
         """Return a record's field ``optimizer``: elements, bytes of state, and optimizers apart."""

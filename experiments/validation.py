@@ -45,6 +45,7 @@ from experiments.config import (
 )
 from experiments.mistakes import ConfigurationError, one_line
 from experiments.optimizers import set_mode
+from experiments.origin import name_of
 
 
 def require_device(device: str) -> None:
@@ -163,6 +164,8 @@ def validate_settings(settings: Any) -> TrainConfig:
     check_schedule("algorithm", config.algorithm, NonNegative)
     check_schedule("optimizer", config.optimizer, Positive)
     try_optimizer(optimizer_class, arguments(config.optimizer), config.checkpoint.points)
+    if config.origin is not None and config.origin_name is None:
+        config.origin_name = name_of(config.origin)
     if config.objective == "evaluation" and not config.evaluation.points:
         raise ConfigurationError(
             "objective = 'evaluation': evaluation.points = 0 should be at least 1"

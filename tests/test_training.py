@@ -14,7 +14,9 @@ from support.trainings import StateAt, assert_goes_on
 
 from alphagrad.sb3 import optimizers
 from experiments.callbacks import EnvironmentFaultError
+from experiments.environments import VectorEnvironment
 from experiments.mistakes import ConfigurationError
+from experiments.origin import begin
 from experiments.training import Training
 
 DQN = [
@@ -248,6 +250,27 @@ def test_a_kept_model_has_the_statistics_of_vec_normalize(
     training.keep_model(tmp_path)
     kept = VecNormalize.load(str(tmp_path / "vec_normalize.pkl"), training.environment.venv)  # type: ignore
     np.testing.assert_array_equal(kept.obs_rms.mean, training.environment.obs_rms.mean)  # type: ignore
+
+
+def test_the_statistics_of_observations_come_with_a_model(
+    make_training: Callable[..., Training], tmp_path: Path
+) -> None:
+    ppo = ["algorithm=ppo", "environment.id=Pendulum-v1", "algorithm.n_steps=32", "optimizer=adam"]
+    ppo += ["total_steps=64", "algorithm.batch_size=32", "evaluation.points=0"]
+    for around in ("environment.normalize=true", "environment.vec_normalize={}"):
+        first = make_training(*ppo, around)
+        assert first.learn() is None
+        first.keep_model(tmp_path)
+        second = make_training(*ppo, around, f"origin={tmp_path}/model.zip", "seed=1")
+        begin(second.config, second.model)
+        found = []
+        for training in (first, second):
+            vector = training.environment
+            if isinstance(vector, VectorEnvironment):
+                found.append(vars(vector.envs[0].get_wrapper_attr("obs_rms")))
+            else:
+                found.append(vars(vector.obs_rms))  # type: ignore[attr-defined]
+        np.testing.assert_equal(found[1], found[0])
 
 
 @pytest.mark.parametrize(

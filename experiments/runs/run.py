@@ -167,16 +167,18 @@ class Run:
         self,
         interrupted: dict[str, Any] | None = None,
         resumption: dict[str, Any] | None = None,
+        first_step: int = 0,
     ) -> None:
         """Write what is known before the first step.
 
         Args:
             interrupted: the provenance of the run that goes on here, if one does.
             resumption: the ``step`` from which it goes on, and whether with the ``same_episodes``.
+            first_step: the steps that another run has done, from whose end this one begins.
         """
         (self.folder / "traceback.txt").unlink(missing_ok=True)
         self._write_settings()
-        self.first_step = 0
+        self.first_step = first_step
         if interrupted is not None:
             self.provenance = interrupted
         if resumption is not None:

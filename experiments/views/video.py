@@ -32,7 +32,7 @@ from experiments.config import environment_spec
 from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
 from experiments.runs.reading import read_json
 from experiments.runs.run import Run, read_config
-from experiments.training import MODEL, REFUSALS, STATISTICS, VEC_NORMALIZE
+from experiments.training import MODEL, REFUSALS
 from experiments.validation import require_folder
 from experiments.views.tracking import Trackers
 
@@ -85,7 +85,7 @@ class Actor:
             line = f"{self.config.environment.id} cannot be drawn: {error}"
             raise ConfigurationError(one_line(line)) from error
         if environment.normalize:
-            kept = loaded(folder / STATISTICS, lambda path: dict(np.load(path)))
+            kept = loaded(folder / environments.STATISTICS, lambda path: dict(np.load(path)))
             statistics = RunningMeanStd(shape=kept["mean"].shape)
             statistics.mean, statistics.var = kept["mean"], kept["var"]
             environments.freeze_statistics(self.environment, statistics)
@@ -93,7 +93,8 @@ class Actor:
         if environment.vec_normalize is not None:
             vector = DummyVecEnv([lambda: self.environment])
             self.vec_normalize = loaded(
-                folder / VEC_NORMALIZE, lambda path: VecNormalize.load(str(path), vector)
+                folder / environments.VEC_NORMALIZE,
+                lambda path: VecNormalize.load(str(path), vector),
             )
         self.monitor = self.environment
         while not hasattr(self.monitor, "rewards"):  # SB3's Monitor, which sees raw rewards
