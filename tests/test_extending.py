@@ -14,7 +14,6 @@ from stable_baselines3 import PPO
 
 from alphagrad import AlphaGrad
 from experiments.config import TrainConfig
-from experiments.mistakes import ConfigurationError
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text()
 COMMANDS = re.findall(
@@ -30,12 +29,9 @@ def test_a_command_is_accepted(command: str, composed: Callable[..., TrainConfig
     overrides = [a for a in arguments if a != "-m" and not a.startswith("hydra")]
     if sweep:
         overrides = [re.sub(r"tag\(log,interval\((.*),.*\)\)", r"\1", text) for text in overrides]
-    missing = [text for text in overrides if text.startswith("origin=") or "ale_py" in text]
-    if missing:  # what this machine does not have is all that is wrong
-        with pytest.raises(ConfigurationError, match=r"origin = .*\.\.\.|ale_py"):
-            composed(*overrides)
-        overrides = [text for text in overrides if text not in missing]
-        overrides += ["environment.id=CartPole-v1"] * ("ale_py" in missing[0])
+    # What may not be on this machine.
+    overrides = [text.replace("ale_py:ALE/Pong-v5", "CartPole-v1") for text in overrides]
+    overrides = [text for text in overrides if not text.startswith("origin=")]
     composed(*overrides)
 
 
