@@ -19,13 +19,15 @@ from experiments.runs.records import digest
 STRICT = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 LABELS = ("protocol", "optimizer_settings")
 """Settings that a record shows, though they do not take part in its identity."""
-YOUNGER = {
-    "environment": (
-        *("reset_transitions", "contact_margins", "wrappers", "vec_normalize", "vectorization"),
-    ),
-    "evaluation": ("at_start",),
-}
-"""By group, settings that the first records lack: at its default, one is not in the identity."""
+YOUNGER = (
+    ("environment", "reset_transitions"),
+    ("environment", "contact_margins"),
+    ("environment", "wrappers"),
+    ("environment", "vec_normalize"),
+    ("environment", "vectorization"),
+    ("evaluation", "at_start"),
+)
+"""Settings that the first records lack: at its default, one takes no part in the identity."""
 
 SCHEDULED = {"algorithm": "learning_rate", "optimizer": "alpha"}
 """By group, the argument that goes linearly to ``<argument>_end``, if that is given."""
@@ -266,12 +268,10 @@ class TrainConfig:
             del configuration[group]["name"]
             if configuration[group].get(f"{SCHEDULED[group]}_end") is None:
                 configuration[group].pop(f"{SCHEDULED[group]}_end", None)
-        for group, settings in YOUNGER.items():
+        for group, setting in YOUNGER:
             config = getattr(self, group)
-            default = type(config)()
-            for setting in settings:
-                if getattr(config, setting) == getattr(default, setting):
-                    del configuration[group][setting]
+            if getattr(config, setting) == getattr(type(config)(), setting):
+                del configuration[group][setting]
         if self.matmul_precision == type(self).matmul_precision:
             del configuration["matmul_precision"]
         del configuration["origin"]

@@ -229,6 +229,7 @@ def test_a_training_goes_on_with_what_is_around_its_environment(
     assert len(training.outcome()["evaluation"]["returns"]) == 2
 
 
+@pytest.mark.slow
 def test_environments_in_processes_of_their_own_are_the_same_and_begin_anew(
     make_training: Callable[..., Training],
 ) -> None:
