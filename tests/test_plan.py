@@ -308,6 +308,7 @@ def test_a_family_is_confirmed_once_all_its_values_are_tuned(tmp_path: Path) -> 
     assert line == f"CartPole-v1, alphagrad: chosen is {expected}"
     chosen = [(task, "alphagrad-alpha3", seed) for task in tasks for seed in seeds]
     assert sorted(confirmed(planned)) == sorted(baseline + chosen)
+    planned.write()
     # A sensitivity keeps to the baseline's default, and has no tuning runs of its own here.
     record_tuning(planned, tmp_path, "adam", 1, 2)
     assert len(planned.choose()) == 1
