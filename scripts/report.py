@@ -20,10 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
-from yaml import YAMLError
+from pydantic import BaseModel, ConfigDict
 
 from experiments.runs.writing import write_bytes
 from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
@@ -34,7 +31,7 @@ from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
 from scripts.pages import render
 from scripts.records import Record, RecordError
-from scripts.settings import SettingsError, StudySettings, load_studies, parse
+from scripts.settings import SettingsError, StudySettings, load_studies, load_yaml, parse
 from scripts.studies import ArmRecords, Study, Task
 from scripts.tables import StudyTable, notes, summarize, write_table
 
@@ -84,24 +81,6 @@ class Section:
     table: StudyTable
     notes: list[str]
     figures: list[tuple[Task, list[Drawn]]]
-
-
-def load_words(path: Path) -> Words:
-    """Return what the pages say.
-
-    Raises:
-        SettingsError: If the file cannot be read or has a mistake.
-    """
-    try:
-        return Words.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{path}: {field and field + ': '}{first['msg']}") from error
 
 
 def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Section]:
@@ -264,7 +243,7 @@ def write_report(
         RecordError: If records cannot be used.
         SettingsError: If there are none, or another file has a mistake.
     """
-    said = load_words(words)
+    said = load_yaml(words, Words)
     studies = load_studies(StudySettings(results=str(results)))
     found = write_claims(results, claims)
     drawn = draw_all(FigureSettings(results=str(results)), studies, endings)

@@ -13,6 +13,7 @@ from support.records import FAMILIES, make_family, make_record, write_study
 
 from scripts.figures import TASK_FIGURES
 from scripts.figures.__main__ import main
+from scripts.figures.colors import INK
 from scripts.figures.comparison import performance_profile, probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share
@@ -20,7 +21,6 @@ from scripts.figures.overview import overview
 from scripts.figures.plot import (
     COLUMN,
     ENDINGS,
-    INK,
     PAGE,
     NothingToDrawError,
     Plot,
@@ -211,7 +211,7 @@ def test_a_figure_of_quick_scale_says_so_in_its_command(tmp_path: Path) -> None:
 
 def test_the_baseline_is_black_and_no_two_arms_look_alike(tmp_path: Path) -> None:
     arms = [("adam", 3e-4), ("adam", 1e-3), ("alphagrad", 1.0), ("alphagrad", 3.0)]
-    arms += [("sgd", 1.0), ("sgd", 2.0), ("sign_sgd", 1.0)]
+    arms += [("sgd", 0.01), ("sgd", 0.02), ("sign_sgd", 1e-5)]
     study = study_of(tmp_path, *records_of(*arms))
     found = looks(arms_of(study, study.tasks[0]))
     assert found["adam"].color == INK
@@ -221,9 +221,9 @@ def test_the_baseline_is_black_and_no_two_arms_look_alike(tmp_path: Path) -> Non
         "Adam, lr 0.001",
         "α = 1",
         "α = 3",
-        "SGD, lr 1",
-        "SGD, lr 2",
-        "sign SGD, lr 1",
+        "SGD, lr 0.01",
+        "SGD, lr 0.02",
+        "sign SGD, lr 1e-05",
     ]
 
 
@@ -394,6 +394,21 @@ def test_what_a_record_lacks_is_not_drawn(tmp_path: Path) -> None:
     lonely = study_of(tmp_path / "lonely", *records_of(("adam", 3e-4)))
     with pytest.raises(NothingToDrawError, match="another arm"):
         probability_of_improvement(lonely, lonely.tasks[0])
+
+
+def test_saturation_counts_elements_and_not_tensors(tmp_path: Path) -> None:
+    records = [make_record("alphagrad", 1.0, seed, saturated=[0.0, 0.5]) for seed in range(2)]
+    for record in records:
+        bias = {"update_rms": [1e-3, 1e-3], "saturated_share": [1.0, None]}
+        record["diagnostics"]["tensors"]["net.bias"] = bias
+        del record["diagnostics"]["elements"]
+    with pytest.raises(NothingToDrawError, match="number of each tensor's elements"):
+        saturated_share(unsized := study_of(tmp_path / "old", *records), unsized.tasks[0])
+    records[1]["diagnostics"]["elements"] = {"net.weight": 99, "net.bias": 1}
+    sized = study_of(tmp_path / "new", *records)  # one record says it for the others
+    data = saturated_share(sized, sized.tasks[0]).data
+    assert list(data["value"]) == [0.01, 0.5]
+    assert list(data["seeds"]) == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts import statistics
+from scripts.figures.colors import INK
 from scripts.figures.curves import baseline_name
 from scripts.figures.plot import (
     COLUMN,
     GREY,
-    INK,
     NothingToDrawError,
     Plot,
     Size,

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from scripts.convergence import Convergence, Series
+from scripts.figures.colors import INK
 from scripts.figures.plot import (
     COLUMN,
     GREY,
-    INK,
-    OTHERS,
     NothingToDrawError,
     Plot,
     Size,
@@ -22,7 +21,7 @@ from scripts.figures.plot import (
     panels,
 )
 
-MEASURED, BOUND = OTHERS[1], OTHERS[0]
+MEASURED, BOUND = "#0072B2", "#D55E00"
 
 
 def convergence_table(record: Convergence) -> pd.DataFrame:

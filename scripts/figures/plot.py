@@ -1,45 +1,39 @@
-"""What all figures share: sizes, the look of an arm, captions, and how a figure becomes files.
-
-The baseline is black, its family's other values greys, the study's subject a ramp from dark to
-light, and every other family tints of its colour, so that the order of the arms survives colour
-blindness and a black-and-white printer.
-"""
+"""What all figures share: sizes, the look of an arm, captions, and how a figure becomes files."""
 
 import io
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.writing import write_bytes
-from scripts.scores import Arm, lowest_return
-from scripts.statistics import CONFIDENCE_LEVEL, MINIMUM_SEEDS, RESAMPLES, Estimate
+from scripts.figures.colors import INK, arm_colors, by_family
+from scripts.statistics import (
+    CONFIDENCE_LEVEL,
+    MINIMUM_SEEDS,
+    RESAMPLES,
+    Arm,
+    Estimate,
+    lowest_return,
+)
 from scripts.studies import Study, Task
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 # DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
 for _font in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
     font_manager.fontManager.addfont(_font)
-INK, GREY, ALERT = "#000000", "#555555", "#B34700"
-OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, one for each family that is neither baseline nor subject."""
-
+GREY, ALERT = "#555555", "#B34700"
 SHORTEST = 2.4
 """Height of a figure, in inches, below which what stands beside its axes has no room."""
-
-Color = str | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -168,7 +162,7 @@ class Look:
 
     label: str
     setting: str
-    color: Color
+    color: str
     linestyle: str = "-"
 
 
@@ -185,42 +179,20 @@ def setting_name(arm: Arm) -> str:
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     """Return a look for each arm, by its name."""
     arms = list(arms)
-    family = next((arm.family for arm in arms if arm.is_baseline), None)
-    kinds: dict[str, list[Arm]] = {"subject": [], "greys": [], "others": []}
-    for arm in arms:
-        if not arm.is_baseline:
-            kind = "subject" if arm.is_subject else "greys" if arm.family == family else "others"
-            kinds[kind].append(arm)
-    colors: dict[str, Color] = {}
-    for kind, ramp, ends in (("subject", "plasma", (0.08, 0.86)), ("greys", "Greys", (0.85, 0.5))):
-        shades = mpl.colormaps[ramp](np.linspace(*ends, len(kinds[kind])))
-        colors |= {arm.name: tuple(shade) for arm, shade in zip(kinds[kind], shades, strict=True)}
-    for color, rivals in zip(
-        itertools.cycle(OTHERS), by_family(kinds["others"]).values(), strict=False
-    ):
-        for arm, white in zip(rivals, np.linspace(0, 0.55, len(rivals)), strict=True):
-            colors[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
+    colors = arm_colors(arms)
     found = {}
     for arm in arms:
         title, symbol = arm.family.title, arm.family.symbol
         text = f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
         setting, label = plain(text), plain(f"{title}, {text}")
         if arm.is_baseline:
-            look = Look(plain(title), setting, INK)
+            look = Look(plain(title), setting, colors[arm.name])
         elif arm.is_subject:
             look = Look(setting, setting, colors[arm.name])
         else:
             look = Look(label, setting, colors[arm.name], "--")
         found[arm.name] = look
     return found
-
-
-def by_family(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
-    """Return the arms of each family, in their order."""
-    families: dict[str, list[Arm]] = {}
-    for arm in arms:
-        families.setdefault(arm.family.name, []).append(arm)
-    return families
 
 
 def groups(arms: list[Arm]) -> list[list[Arm]]:

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from scripts.figures.colors import INK
 from scripts.figures.curves import CROSS
 from scripts.figures.plot import (
     COLUMN,
     GREY,
-    INK,
     Look,
     NothingToDrawError,
     Plot,

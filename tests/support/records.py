@@ -130,7 +130,11 @@ def make_record(
     if saturated is not None:
         tensor = {"update_rms": [1e-3] * len(saturated), "saturated_share": list(saturated)}
         steps = [total_steps * index // len(saturated) for index in range(len(saturated))]
-        record["diagnostics"] = {"step": steps, "tensors": {"net.weight": tensor}}
+        record["diagnostics"] = {
+            "step": steps,
+            "elements": {"net.weight": 1000},
+            "tensors": {"net.weight": tensor},
+        }
     return record
 
 
