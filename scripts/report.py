@@ -25,7 +25,8 @@ from pydantic import BaseModel, ConfigDict
 from experiments.runs.writing import write_bytes
 from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
 from scripts.convergence import load_convergence
-from scripts.figures import OVERVIEW
+from scripts.explorer import Explorer, explorer
+from scripts.figures import LEARNING_CURVES, OVERVIEW
 from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
 from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
@@ -67,6 +68,21 @@ class Words(BaseModel):
 
 
 @dataclass(frozen=True)
+class TaskSection:
+    """One task in the report.
+
+    Attributes:
+        task: The task.
+        explorer: Its learning curves, which the page draws itself.
+        figures: All that are drawn.
+    """
+
+    task: Task
+    explorer: Explorer
+    figures: list[Drawn]
+
+
+@dataclass(frozen=True)
 class Section:
     """One study in the report.
 
@@ -74,31 +90,32 @@ class Section:
         study: The study.
         table: Its table.
         notes: What stands below the table.
-        figures: Of each task, in their order.
+        tasks: What each task shows, in their order.
     """
 
     study: Study
     table: StudyTable
     notes: list[str]
-    figures: list[tuple[Task, list[Drawn]]]
+    tasks: list[TaskSection]
 
 
 def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Section]:
     """Return the studies in the report's order: those of the overview first, then by name."""
     found = []
     for table in sorted(tables, key=_order):
-        study, lacking, figures = table.study, [], []
+        study, lacking, tasks = table.study, [], []
         for task in study.tasks:
             folder = study.folder / "figures" / task.name
             own = [figure for figure in drawn if figure.folder == folder]
-            figures.append((task, [figure for figure in own if isinstance(figure, Drawn)]))
+            shown = [figure for figure in own if isinstance(figure, Drawn)]
+            tasks.append(TaskSection(task, explorer(study, task), shown))
             lacking += [
                 f"Not drawn: `{figure.name}`, which needs {figure.needs}."
                 for figure in own
                 if isinstance(figure, NotDrawn)
             ]
         every = notes(study) + list(dict.fromkeys(lacking))
-        found.append(Section(study, table, every, figures))
+        found.append(Section(study, table, every, tasks))
     return found
 
 
@@ -121,6 +138,7 @@ def context(
         "claims": claims,
         "overview": next((figure for figure in shown if figure.name == OVERVIEW), None),
         "sections": sections(tables, drawn),
+        "explored": LEARNING_CURVES,
         "convergence": convergence_table(convergence[-1]) if convergence else None,
         "convergence_summary": convergence[-1].summary if convergence else None,
         "convergence_figures": [figure for figure in shown if figure.folder == folder],

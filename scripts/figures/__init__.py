@@ -34,5 +34,5 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
 CONVERGENCE_FIGURES: dict[str, Callable[[Convergence], Plot]] = {
     draw.__name__: draw for draw in (gradient_norm_bound, momentum_and_noise, counterexample)
 }
-OVERVIEW = overview.__name__
+OVERVIEW, LEARNING_CURVES = overview.__name__, learning_curves.__name__
 FIGURES = [OVERVIEW, *TASK_FIGURES, *CONVERGENCE_FIGURES]

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +113,7 @@ class Drawn:
 
 
 ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
-"""Of a figure's files: PNG, SVG and PDF of a page's width, PDF of a column's, the CSV of what is
+"""Of a figure's files: PNG and PDF of a page's width, SVG and PDF of a column's, the CSV of what is
 drawn, and the caption."""
 PAGES = (".png", ".svg")
 """Of those that the pages show."""
@@ -133,12 +133,12 @@ def save(
     """
     command = f"Drawn by `python -m scripts.figures {arguments} name={name}`."
     drawn = Drawn(folder, name, plot.title, f"{plot.caption} {command}")
-    page = cache(lambda: plot.figure(PAGE))
+    page, column = (cache(partial(plot.figure, size)) for size in (PAGE, COLUMN))
     makers: dict[str, Callable[[], bytes]] = {
         ".png": lambda: render(page(), "png"),
-        ".svg": lambda: render(page(), "svg"),
+        ".svg": lambda: render(column(), "svg"),
         ".pdf": lambda: render(page(), "pdf"),
-        "-column.pdf": lambda: render(plot.figure(COLUMN), "pdf"),
+        "-column.pdf": lambda: render(column(), "pdf"),
         ".csv": lambda: plot.data.to_csv(
             index=False, lineterminator="\n", float_format="%.6g"
         ).encode(),
@@ -176,14 +176,19 @@ def setting_name(arm: Arm) -> str:
     return plain(f"{arm.family.title}'s {arm.family.symbol}")
 
 
+def setting_text(arm: Arm) -> str:
+    """Return the arm's value of the setting that its family tunes."""
+    symbol = arm.family.symbol
+    return f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
+
+
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     """Return a look for each arm, by its name."""
     arms = list(arms)
     colors = arm_colors(arms)
     found = {}
     for arm in arms:
-        title, symbol = arm.family.title, arm.family.symbol
-        text = f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
+        title, text = arm.family.title, setting_text(arm)
         setting, label = plain(text), plain(f"{title}, {text}")
         if arm.is_baseline:
             look = Look(plain(title), setting, colors[arm.name])
@@ -221,7 +226,6 @@ def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size
         borderaxespad=0.2,
         borderpad=0,
         columnspacing=0.8,
-        fontsize=6,
         handlelength=1.4,
         labelspacing=0.2,
         title_fontsize=8,
