@@ -8,7 +8,7 @@ import pandas as pd
 
 from scripts.figures.curves import curve_data
 from scripts.figures.plot import looks, setting_text
-from scripts.statistics import Arm, arms_of
+from scripts.scores import Arm, arms_of
 from scripts.studies import Study, Task
 
 DIGITS = 5

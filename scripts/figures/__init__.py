@@ -9,6 +9,7 @@ from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
 from scripts.figures.overview import overview
 from scripts.figures.plot import Plot
+from scripts.figures.sensitivity import sensitivity
 from scripts.figures.setting import (
     area_against_setting,
     fall_against_setting,
@@ -26,6 +27,7 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
         fall_against_setting,
         performance_profile,
         probability_of_improvement,
+        sensitivity,
         score_by_two_settings,
         saturated_share,
         update_size,

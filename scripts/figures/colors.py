@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from scripts.scores import Arm
 from scripts.settings import load_yaml
-from scripts.statistics import Arm
 from scripts.studies import Family
 
 PATH = Path(__file__).parents[2] / "configs" / "colors.yaml"
@@ -83,6 +83,12 @@ def family_colors(families: Iterable[Family]) -> dict[str, str]:
         name: named[name].color if name in named else own[len(own) // 2]
         for name, own in shades.items()
     }
+
+
+def tuned_baseline_color(family: Family) -> str:
+    """Return the colour of the baseline's family where its default is black beside it."""
+    (shades,) = _shades([family.name]).values()
+    return to_hex(LinearSegmentedColormap.from_list(family.name, shades)(0.5))
 
 
 def _shades(names: Iterable[str]) -> dict[str, Shades]:

@@ -16,16 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.writing import write_bytes
-from scripts.figures.colors import INK, arm_colors, by_family
-from scripts.statistics import (
-    CONFIDENCE_LEVEL,
-    MINIMUM_SEEDS,
-    RESAMPLES,
-    Arm,
-    Estimate,
-    lowest_return,
-)
-from scripts.studies import Study, Task
+from scripts.figures.colors import INK, arm_colors
+from scripts.scores import Arm, lowest_return
+from scripts.statistics import CONFIDENCE_LEVEL, MINIMUM_SEEDS, RESAMPLES, Estimate
+from scripts.studies import Stage, Study, Task
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 # DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
@@ -200,38 +194,6 @@ def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     return found
 
 
-def groups(arms: list[Arm]) -> list[list[Arm]]:
-    """Return which arms share a panel: those of a family, unless there is but one family."""
-    families = list(by_family(arms).values())
-    return families if len(families) > 1 else [[arm] for arm in arms]
-
-
-def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
-    """Name the arms of a panel, whose curves are drawn, above it."""
-    if len(arms) == 1:
-        look = styles[arms[0].name]
-        axes.set_title(look.label, color=look.color)
-        return
-    handles, labels = axes.get_legend_handles_labels()
-    lines = dict(zip(labels, handles, strict=True))
-    longest = max(len(styles[arm.name].setting) for arm in arms)
-    axes.legend(
-        [lines[styles[arm.name].label] for arm in arms],
-        [styles[arm.name].setting for arm in arms],
-        title=plain(arms[0].family.title),
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=max(min(2 if size is COLUMN else 3, 33 // longest), 1),
-        alignment="left",
-        borderaxespad=0.2,
-        borderpad=0,
-        columnspacing=0.8,
-        handlelength=1.4,
-        labelspacing=0.2,
-        title_fontsize=8,
-    )
-
-
 def title(figure: Figure, study: Study, task: Task) -> None:
     """Set the task's title over a figure; at quick scale, in a colour that warns, no evidence."""
     text = task.title
@@ -241,7 +203,13 @@ def title(figure: Figure, study: Study, task: Task) -> None:
 
 
 def caption(
-    study: Study, task: Task, marks: str, diverged: str = "", *, intervals: bool = True
+    study: Study,
+    task: Task,
+    marks: str,
+    diverged: str = "",
+    *,
+    stage: Stage = Stage.tune,
+    intervals: bool = True,
 ) -> str:
     """Return what stands below a figure: marks, task, runs, seeds and interval.
 
@@ -250,9 +218,10 @@ def caption(
         task: The task that is shown.
         marks: What lines, dots, bars and bands are.
         diverged: How diverged runs are marked, told only if there are any.
+        stage: Whose runs are shown.
         intervals: Whether the figure has any.
     """
-    arms = study.arms_of(task)
+    arms = study.arms_of(task, stage)
     records = [record for arm in arms for record in arm.records]
     seeds = sorted({len(arm.records) for arm in arms})
     text = [marks]
@@ -260,10 +229,10 @@ def caption(
         text.append(diverged)
     text.append(
         f"{study.name} at {study.scale} scale ({task.environment}, {task.total_steps:,} steps): "
-        f"{len(records)} runs, {len(arms)} arms, {' or '.join(map(str, seeds))} "
-        f"{'seed' if seeds == [1] else 'seeds'} each."
+        f"{len(records)} runs of the stage {stage}, {len(arms)} arms, "
+        f"{' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'} each."
     )
-    if np.isnan(lowest_return(study, task)):
+    if np.isnan(lowest_return(study, task, stage=stage)):
         text.append("No episode ended in any run.")
     if intervals:
         interval = (
