@@ -3,26 +3,26 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from scripts.figures.curves import curve_data
+from scripts.figures.panels import shown_stage
 from scripts.figures.plot import looks, setting_text
-from scripts.scores import Arm, arms_of
-from scripts.studies import Study, Task
+from scripts.scores import MEASURES, arms_of
+from scripts.studies import Stage, Study, Task
 
 DIGITS = 5
-"""Of each number: more than a page's pixels."""
+"""Of each number: more than a page has pixels."""
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """A task's learning curves.
+    """A task's learning curves, as plain data.
 
     Attributes:
         task: The task.
-        measures: What the curves show, by which each arm's curves are in order.
-        arms: Their names, looks and curves, as plain data.
+        measures: What the curves show; each arm has one for each of these, in order.
+        arms: What they are called, how they look, and their curves.
     """
 
     task: Task
@@ -44,38 +44,49 @@ class Explorer:
 
 
 def explorer(study: Study, task: Task) -> Explorer:
-    """Return a task's learning curves, the baseline's first."""
-    arms = sorted(arms_of(study, task), key=lambda arm: not arm.is_baseline)
-    styles = looks(arms)
-    curves = curve_data(arms)
+    """Return a task's learning curves; of two stages, those that are compared come first."""
+    first = shown_stage(study, task)
+    stages = [stage for stage in Stage if study.arms_of(task, stage)]
+    stages.sort(key=lambda stage: stage is not first)
+    arms = [arm for stage in stages for arm in _arms(study, task, stage, first, len(stages) > 1)]
+    return Explorer(task, tuple(measure.title for measure in MEASURES), arms)
+
+
+def _arms(
+    study: Study, task: Task, stage: Stage, first: Stage, staged: bool
+) -> list[dict[str, Any]]:
+    by_measure = [arms_of(study, task, measure, stage) for measure in MEASURES]
+    curves = [curve_data(arms) for arms in by_measure]
+    styles = looks(by_measure[0])
     found = []
-    for arm in arms:
-        look = styles[arm.name]
-        own = curves[curves["arm"] == arm.name]
+    for arm in sorted(by_measure[0], key=lambda arm: (not arm.is_subject, not arm.is_baseline)):
+        family = arm.family.title + f", {stage}" * staged
         found.append(
             {
-                "label": f"{arm.family.title}, {setting_text(arm)}",
+                "label": f"{family}, {setting_text(arm)}",
                 "setting": setting_text(arm),
-                "family": arm.family.title,
-                "color": look.color,
-                "dashed": look.linestyle == "--",
-                "baseline": arm.is_baseline,
-                "shown": arm.is_subject,
+                "family": family,
+                "color": styles[arm.name].color,
+                "dashed": styles[arm.name].linestyle == "--",
+                "baseline": arm.is_baseline and stage is first,
+                "shown": arm.is_subject and stage is first,
                 "seeds": len(arm.records),
-                "curves": [_curve(arm, own)],
+                "stopped": [record.steps for record in arm.records if record.diverged],
+                "curves": [_curve(data[data["arm"] == arm.name]) for data in curves],
             }
         )
-    return Explorer(task, ("Return in training",), found)
+    return found
 
 
-def _curve(arm: Arm, curve: pd.DataFrame) -> dict[str, Any]:
+def _curve(curve: pd.DataFrame) -> dict[str, list[float] | None]:
+    """Return a curve's numbers; none where it has no return, no ends where it has no interval."""
     known = curve[curve["value"].notna()]
     return {
         name: None if known[name].isna().any() else [_short(value) for value in known[name]]
         for name in ("step", "value", "low", "high")
-    } | {"stopped": [record.steps for record in arm.records if record.diverged]}
+    }
 
 
 def _short(value: float) -> float:
     number = float(f"{value:.{DIGITS}g}")
-    return int(number) if np.equal(number, int(number)) else number
+    return int(number) if number.is_integer() else number

@@ -23,10 +23,10 @@ from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict
 
 from experiments.runs.writing import write_bytes
-from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
+from scripts.claims import SOURCES, Claim, ClaimsSettings, number_text, write_claims
 from scripts.convergence import load_convergence
 from scripts.explorer import Explorer, explorer
-from scripts.figures import LEARNING_CURVES, OVERVIEW
+from scripts.figures import APART, LEARNING_CURVES, OVERVIEW
 from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
 from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
@@ -135,10 +135,14 @@ def context(
     folder = results / CONVERGENCE / "figures"
     shown = [figure for figure in drawn if isinstance(figure, Drawn)]
     return {
-        "claims": claims,
+        "claims": [
+            (heading, [c for c in claims if c.source == source])
+            for source, (heading, _) in SOURCES.items()
+        ],
         "overview": next((figure for figure in shown if figure.name == OVERVIEW), None),
         "sections": sections(tables, drawn),
         "explored": LEARNING_CURVES,
+        "apart": APART,
         "convergence": convergence_table(convergence[-1]) if convergence else None,
         "convergence_summary": convergence[-1].summary if convergence else None,
         "convergence_figures": [figure for figure in shown if figure.folder == folder],
@@ -177,6 +181,26 @@ def count(values: Any) -> str:
     if len(counts) == 1:
         return str(*counts)
     return ", ".join(f"{value} ({number:,} runs)" for value, number in counts.most_common())
+
+
+def deciding(claim: Claim) -> list[str]:
+    """Return what decides a claim, by all measures: numbers, and how sure the decision is."""
+    numbers: dict[tuple[str, bool], dict[str, None]] = {}
+    for check in claim.checks:
+        if check.numbers:
+            first, by = check.numbers[0], f" by {check.measure}" * bool(check.measure)
+            values = numbers.setdefault((first.name, check.exploratory), {})
+            values[number_text(first) + by] = None
+    lines = [
+        f"{name}: {', '.join(values)}" + " (tuning runs, exploratory)" * exploratory
+        for (name, exploratory), values in numbers.items()
+    ]
+    for measure, verdict in claim.verdicts.items():
+        chance = claim.corrected.get(measure, claim.p_values[measure])
+        if verdict.decided and chance is not None:
+            corrected = ", corrected for the number of claims" * (measure in claim.corrected)
+            lines.append(f"p = {chance:.2g} by {measure}{corrected}")
+    return lines
 
 
 def code(text: str) -> Markup:
@@ -281,6 +305,7 @@ def write_report(
         place=place,
         svg=lambda figure: inline_svg(figure, place(figure)),
         number=number_text,
+        deciding=deciding,
     )
     pages = {
         results / "report.html": share_styles(page("report.html.j2")),

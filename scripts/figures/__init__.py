@@ -36,5 +36,7 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
 CONVERGENCE_FIGURES: dict[str, Callable[[Convergence], Plot]] = {
     draw.__name__: draw for draw in (gradient_norm_bound, momentum_and_noise, counterexample)
 }
+APART = {draw.__name__ for draw in (area_against_setting, performance_profile, update_size)}
+"""Of the tasks' figures those that stand beside the records, and not on the report's page too."""
 OVERVIEW, LEARNING_CURVES = overview.__name__, learning_curves.__name__
 FIGURES = [OVERVIEW, *TASK_FIGURES, *CONVERGENCE_FIGURES]

@@ -55,8 +55,14 @@ def performance_profile(study: Study, task: Task) -> Plot:
                 for arm in [*baseline, *(arm for arm in group if not arm.is_baseline)]:
                     rows = data[(data["measure"] == measure) & (data["arm"] == arm.name)]
                     own, look = steps_of(rows), styles[arm.name]
-                    line = {"color": look.color, "linestyle": look.linestyle, "linewidth": 1.1}
-                    axes.step(own["score"], own["share"], where="post", **line)
+                    axes.step(
+                        own["score"],
+                        own["share"],
+                        where="post",
+                        color=look.color,
+                        linestyle=look.linestyle,
+                        linewidth=1.1,
+                    )
                     if arm.is_baseline and own["low"].notna().all():
                         ends = own["score"], own["low"], own["high"]
                         axes.fill_between(*ends, step="post", color=INK, alpha=0.09, linewidth=0)

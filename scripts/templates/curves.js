@@ -177,8 +177,8 @@ class Curves {
   }
 
   line(arm, strong) {
-    const { color, baseline, dashed } = this.data.arms[arm];
-    const { step, value, low, high, stopped } = this.curve(arm);
+    const { color, baseline, dashed, stopped } = this.data.arms[arm];
+    const { step, value, low, high } = this.curve(arm);
     const group = element("g", { opacity: strong === null || arm === strong ? 1 : baseline ? 0.5 : 0.18 });
     const path = (numbers) => numbers.map((number, i) => `${this.x(step[i]).toFixed(1)} ${this.y(number).toFixed(1)}`);
     if (low && (arm === strong || (baseline && strong === null))) {
