@@ -198,4 +198,5 @@ def _horizon_axes(axes: Axes, horizons: np.ndarray[Any, Any]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(labelleft=cell.is_first_col(), colors=GREY)

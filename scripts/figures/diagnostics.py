@@ -98,6 +98,7 @@ def update_size(study: Study, task: Task) -> Plot:
             step_axis(axes, task)
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_title(styles[arm].label, color=styles[arm].color)
             axes.tick_params(labelbottom=axes in lowest)
         figure.supxlabel("Environment steps")

@@ -200,7 +200,7 @@ class Curves {
     const { label, seeds } = this.data.arms[arm];
     const { step, value, low, high } = this.curve(arm);
     const point = this.current?.point ?? step.length - 1;
-    const interval = low ? ` [${counted(low[point])}, ${counted(high[point])}]` : "";
+    const interval = low && low[point] !== high[point] ? ` [${counted(low[point])}, ${counted(high[point])}]` : "";
     const name = document.createElement("b");
     name.textContent = label;
     this.readout.replaceChildren(name, `: ${counted(value[point])}${interval} at ${counted(step[point])} steps, ${seeds} ${seeds === 1 ? "seed" : "seeds"}`);
