@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from support.records import make_family, make_record, write_study
 
 from scripts.figures.colors import INK, PATH, arm_colors, family_colors, load_colors
+from scripts.scores import Arm, arms_of
 from scripts.settings import SettingsError
-from scripts.statistics import Arm, arms_of
 from scripts.studies import load_study
 
 Vector = NDArray[np.float64]
