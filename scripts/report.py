@@ -184,7 +184,10 @@ def count(values: Any) -> str:
 
 
 def deciding(claim: Claim) -> list[str]:
-    """Return what decides a claim, by all measures: numbers, and how sure the decision is."""
+    """Return what decides a claim, by all measures: numbers, and how sure the decision is.
+
+    Without any number it is what the checks lack.
+    """
     numbers: dict[tuple[str, bool], dict[str, None]] = {}
     for check in claim.checks:
         if check.numbers:
@@ -200,7 +203,7 @@ def deciding(claim: Claim) -> list[str]:
         if verdict.decided and chance is not None:
             corrected = ", corrected for the number of claims" * (measure in claim.corrected)
             lines.append(f"p = {chance:.2g} by {measure}{corrected}")
-    return lines
+    return lines or list(dict.fromkeys(check.change for check in claim.checks))
 
 
 def code(text: str) -> Markup:
