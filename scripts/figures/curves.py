@@ -15,7 +15,7 @@ from scripts.figures.panels import (
     panel_groups,
     shown_stage,
 )
-from scripts.figures.plot import Look, Plot, Size, caption, columns, looks, plain, title
+from scripts.figures.plot import COLUMN, Look, Plot, Size, caption, columns, looks, plain, title
 from scripts.scores import Arm
 from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
 from scripts.studies import Study, Task
@@ -123,7 +123,8 @@ def learning_curves(study: Study, task: Task) -> Plot:
                         draw_curve(axes, own, arm, styles[arm.name], band=bands, width=1.1)
                 step_axis(axes, task, 2)
                 axes.yaxis.set_major_formatter("{x:,g}")
-                axes.tick_params(labelbottom=axes is row[-1] or row is panels[-1])
+                lowest = row is panels[-1] if size is COLUMN else axes is row[-1]
+                axes.tick_params(labelbottom=lowest)
         label_measures(figure, panels, measures, size, "Return")
         figure.supxlabel(f"Environment steps{plain(baseline_name(baseline))}")
         title(figure, study, task)
