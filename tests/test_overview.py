@@ -55,7 +55,7 @@ def test_scores_are_shares_of_what_the_baseline_gains(tmp_path: Path) -> None:
         assert rows["value"].to_dict() == pytest.approx(values)
         assert (rows["low"] < rows["value"]).all()
     assert table(plot)["arm"].to_list() == ["adam", "adam-lr0.001", "alphagrad-alpha10"]
-    assert "Hollow: tuning runs, of 1 tasks, exploratory" in plot.caption
+    assert "Hollow: tuning runs, of 1 task, exploratory" in plot.caption
 
 
 def test_what_confirms_takes_the_place_of_tuning_once_it_is_complete(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_aggregate_is_over_the_tasks_that_have_every_method(tmp_path: Path) 
     assert list(aggregate["tasks"]) == [2, 2, 2]
     assert aggregate["value"].to_dict()["AlphaGrad, tuned"] == pytest.approx(2)
     assert list(dict.fromkeys(plot.data["task"])) == [ALL, "PPO, A-v1", "PPO, B-v1", "DQN, C-v1"]
-    assert f"{ALL}: the 2 tasks that have every method." in plot.caption
+    assert f"{ALL}: the 2 that have every method." in plot.caption
 
 
 def test_a_family_that_was_not_tuned_yet_is_not_called_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from scripts.figures.colors import INK, family_colors, tuned_baseline_color
 from scripts.figures.panels import shown_stage
 from scripts.figures.plot import COLUMN, GREY, Plot, Size, columns, plain
 from scripts.scores import MEASURES, TRAINING, Arm, Measure, arms_of, scale_of
-from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
+from scripts.statistics import MINIMUM_SEEDS, FloatArray, aggregate_iqm, interval_estimates
 from scripts.studies import Family, Stage, Study, Task
 
 ALL = "All tasks"
@@ -70,7 +70,12 @@ def overview(studies: list[Study]) -> Plot:
         if (row := _row(study, task, measure, methods)) is not None
     ]
     data = pd.DataFrame([*_aggregates(rows, methods), *_points(rows)])
-    titles = list(dict.fromkeys(data["task"]))
+    stages = data.groupby("task", sort=False)["stage"].first()
+    titles = list(stages.index)
+    labels = [
+        plain(str(title).replace(", ", "\n", 1)) + "\n(tuning runs)" * (stage == Stage.tune)
+        for title, stage in stages.items()
+    ]
 
     def draw(size: Size) -> Figure:
         stacked = size is COLUMN
@@ -81,6 +86,7 @@ def overview(studies: list[Study]) -> Plot:
         grid = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).flat
         for axes, measure in zip(grid, MEASURES, strict=True):
             _draw(axes, data[data["measure"] == measure.name], titles, methods)
+            axes.set_yticks(range(len(titles)), labels)
             axes.set_title(plain(measure.title.capitalize()))
         figure.supxlabel(plain(f"Normalised score: 0 untrained, 1 {next(iter(methods))}"))
         handles = [
@@ -217,7 +223,6 @@ def _draw(axes: Axes, data: pd.DataFrame, titles: list[str], methods: dict[str, 
         axes.axhline(edge - 0.5, color="#CCCCCC", linewidth=0.5)
     for score, style in ((0, ":"), (1, "-")):
         axes.axvline(score, color=GREY, linewidth=0.8, linestyle=style, zorder=1.5)
-    axes.set_yticks(range(len(titles)), [plain(title.replace(", ", "\n", 1)) for title in titles])
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_ylim(len(titles) - 0.5, -0.5)
@@ -233,15 +238,20 @@ def _caption(rows: list[Row], methods: dict[str, Method], tasks: int) -> str:
     text = (
         f"Marks: interquartile mean over seeds of normalised scores, 0 for an untrained policy and "
         f"1 for the interquartile mean of {next(iter(methods))}; bars: 95% stratified bootstrap "
-        f"intervals, none with fewer than 3 seeds. {len(records)} runs on "
-        f"{len(confirmed | tuning)} of {tasks} tasks."
+        f"intervals, none with fewer than {MINIMUM_SEEDS} seeds. {len(records)} runs on "
+        f"{len(confirmed | tuning)} of {_tasks(tasks)}."
     )
     if confirmed:
-        text += f" Filled: the runs that confirm, of {len(confirmed)} tasks."
+        text += f" Filled: the runs that confirm, of {_tasks(len(confirmed))}."
     if tuning:
         text += (
-            f" Hollow: tuning runs, of {len(tuning)} tasks, exploratory: each family at the value "
-            "that is best on the seeds that are shown, which flatters those with many values."
+            f" Hollow: tuning runs, of {_tasks(len(tuning))}, exploratory: each family at the "
+            "value that is best on the seeds that are shown, which flatters those with many values."
         )
-    text += f" {ALL}: the {len(whole)} tasks that have every method."
-    return text if len(whole) > 1 else text.rpartition(f" {ALL}")[0]
+    if len(whole) > 1:
+        text += f" {ALL}: the {len(whole)} that have every method."
+    return text
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'s' * (count != 1)}"
