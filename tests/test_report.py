@@ -191,7 +191,10 @@ def test_foreign_text_is_escaped(results: Path, page: Page) -> None:
 
 def test_invented_names_are_reported_whole(results: Path, page: Page) -> None:
     assert "brew: BREW" in page.text
-    assert "36 runs, 12 arms, Kettle-v7 for 1,000 steps; Pan-v0 for 3,000 steps." in page.text
+    assert (
+        "36 runs, 12 arms, kettle (Kettle-v7) for 1,000 steps; pan (Pan-v0) for 3,000 steps."
+        in page.text
+    )
     assert "Old $water$" in page.text
     readme = (results / "README.md").read_text()
     assert "| Task | Arm | Stage | Seeds |" in readme
