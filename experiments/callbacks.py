@@ -263,7 +263,12 @@ class Diagnostics(UpdateDiagnostics, Resumable):
             tensor: {name: values + self._nothing_for(values) for name, values in found.items()}
             for tensor, found in self.tensors.items()
         }
-        return {"step": self.points, "tensors": tensors}
+        elements = {
+            tensor: parameter.numel()
+            for tensor, parameter in self.model.policy.named_parameters()
+            if tensor in tensors
+        }
+        return {"step": self.points, "elements": elements, "tensors": tensors}
 
 
 class DivergenceGuard(Resumable):

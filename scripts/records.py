@@ -94,9 +94,10 @@ class TensorDiagnostics(Schema):
 
 
 class Diagnostics(Schema):
-    """Updates at some steps of a run, by the tensor's name."""
+    """Updates at some steps of a run, and how many elements there are, by the tensor's name."""
 
     step: tuple[NonNegativeInt, ...]
+    elements: dict[str, PositiveInt] = {}
     tensors: dict[str, TensorDiagnostics]
 
 

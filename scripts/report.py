@@ -20,21 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, ValidationError
-from yaml import YAMLError
+from pydantic import BaseModel, ConfigDict
 
 from experiments.runs.writing import write_bytes
-from scripts.claims import Claim, ClaimsSettings, number_text, write_claims
+from scripts.claims import SOURCES, Claim, ClaimsSettings, number_text, write_claims
 from scripts.convergence import load_convergence
-from scripts.figures import OVERVIEW
+from scripts.explorer import Explorer, explorer
+from scripts.figures import APART, LEARNING_CURVES, OVERVIEW
 from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
 from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
 from scripts.pages import render
 from scripts.records import Record, RecordError
-from scripts.settings import SettingsError, StudySettings, load_studies, parse
+from scripts.settings import SettingsError, StudySettings, load_studies, load_yaml, parse
 from scripts.studies import ArmRecords, Study, Task
 from scripts.tables import StudyTable, notes, summarize, write_table
 
@@ -70,6 +68,21 @@ class Words(BaseModel):
 
 
 @dataclass(frozen=True)
+class TaskSection:
+    """One task in the report.
+
+    Attributes:
+        task: The task.
+        explorer: Its learning curves, which the page draws itself.
+        figures: All that are drawn.
+    """
+
+    task: Task
+    explorer: Explorer
+    figures: list[Drawn]
+
+
+@dataclass(frozen=True)
 class Section:
     """One study in the report.
 
@@ -77,49 +90,32 @@ class Section:
         study: The study.
         table: Its table.
         notes: What stands below the table.
-        figures: Of each task, in their order.
+        tasks: What each task shows, in their order.
     """
 
     study: Study
     table: StudyTable
     notes: list[str]
-    figures: list[tuple[Task, list[Drawn]]]
-
-
-def load_words(path: Path) -> Words:
-    """Return what the pages say.
-
-    Raises:
-        SettingsError: If the file cannot be read or has a mistake.
-    """
-    try:
-        return Words.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{path}: {field and field + ': '}{first['msg']}") from error
+    tasks: list[TaskSection]
 
 
 def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Section]:
     """Return the studies in the report's order: those of the overview first, then by name."""
     found = []
     for table in sorted(tables, key=_order):
-        study, lacking, figures = table.study, [], []
+        study, lacking, tasks = table.study, [], []
         for task in study.tasks:
             folder = study.folder / "figures" / task.name
             own = [figure for figure in drawn if figure.folder == folder]
-            figures.append((task, [figure for figure in own if isinstance(figure, Drawn)]))
+            shown = [figure for figure in own if isinstance(figure, Drawn)]
+            tasks.append(TaskSection(task, explorer(study, task), shown))
             lacking += [
                 f"Not drawn: `{figure.name}`, which needs {figure.needs}."
                 for figure in own
                 if isinstance(figure, NotDrawn)
             ]
         every = notes(study) + list(dict.fromkeys(lacking))
-        found.append(Section(study, table, every, figures))
+        found.append(Section(study, table, every, tasks))
     return found
 
 
@@ -139,9 +135,14 @@ def context(
     folder = results / CONVERGENCE / "figures"
     shown = [figure for figure in drawn if isinstance(figure, Drawn)]
     return {
-        "claims": claims,
+        "claims": [
+            (heading, [c for c in claims if c.source == source])
+            for source, (heading, _) in SOURCES.items()
+        ],
         "overview": next((figure for figure in shown if figure.name == OVERVIEW), None),
         "sections": sections(tables, drawn),
+        "explored": LEARNING_CURVES,
+        "apart": APART,
         "convergence": convergence_table(convergence[-1]) if convergence else None,
         "convergence_summary": convergence[-1].summary if convergence else None,
         "convergence_figures": [figure for figure in shown if figure.folder == folder],
@@ -180,6 +181,29 @@ def count(values: Any) -> str:
     if len(counts) == 1:
         return str(*counts)
     return ", ".join(f"{value} ({number:,} runs)" for value, number in counts.most_common())
+
+
+def deciding(claim: Claim) -> list[str]:
+    """Return what decides a claim, by all measures: numbers, and how sure the decision is.
+
+    Without any number it is what the checks lack.
+    """
+    numbers: dict[tuple[str, bool], dict[str, None]] = {}
+    for check in claim.checks:
+        if check.numbers:
+            first, by = check.numbers[0], f" by {check.measure}" * bool(check.measure)
+            values = numbers.setdefault((first.name, check.exploratory), {})
+            values[number_text(first) + by] = None
+    lines = [
+        f"{name}: {', '.join(values)}" + " (tuning runs, exploratory)" * exploratory
+        for (name, exploratory), values in numbers.items()
+    ]
+    for measure, verdict in claim.verdicts.items():
+        chance = claim.corrected.get(measure, claim.p_values[measure])
+        if verdict.decided and chance is not None:
+            corrected = ", corrected for the number of claims" * (measure in claim.corrected)
+            lines.append(f"p = {chance:.2g} by {measure}{corrected}")
+    return lines or list(dict.fromkeys(check.change for check in claim.checks))
 
 
 def code(text: str) -> Markup:
@@ -264,7 +288,7 @@ def write_report(
         RecordError: If records cannot be used.
         SettingsError: If there are none, or another file has a mistake.
     """
-    said = load_words(words)
+    said = load_yaml(words, Words)
     studies = load_studies(StudySettings(results=str(results)))
     found = write_claims(results, claims)
     drawn = draw_all(FigureSettings(results=str(results)), studies, endings)
@@ -284,6 +308,7 @@ def write_report(
         place=place,
         svg=lambda figure: inline_svg(figure, place(figure)),
         number=number_text,
+        deciding=deciding,
     )
     pages = {
         results / "report.html": share_styles(page("report.html.j2")),

@@ -7,6 +7,7 @@ from typing import TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
 from scripts.studies import Scale, Study, load_study, study_names
@@ -57,6 +58,27 @@ def parse(schema: type[Settings], arguments: list[str], usage: str) -> Settings:
         return cast(Settings, OmegaConf.to_object(settings))
     except (OmegaConfBaseException, YAMLError) as error:
         raise SettingsError(f"{str(error).splitlines()[0]}; usage: {usage}") from error
+
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def load_yaml(path: Path, schema: type[File]) -> File:
+    """Return what a YAML file says.
+
+    Raises:
+        SettingsError: If it cannot be read or has a mistake.
+    """
+    try:
+        return schema.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise SettingsError(f"{path}: {field and field + ': '}{first['msg']}") from error
 
 
 def load_studies(settings: StudySettings) -> list[Study]:

@@ -123,6 +123,8 @@ def test_diagnostics_measure_one_update_at_each_point_once_there_are_updates() -
     assert result["step"] == list(range(0, 400, 20))
     names = {name for name, _ in model.q_net.named_parameters(prefix="q_net")}
     assert set(result["tensors"]) == names
+    sizes = {name: tensor.numel() for name, tensor in model.q_net.named_parameters(prefix="q_net")}
+    assert result["elements"] == sizes
     # The points before learning starts have no update; the last of them gets the first one.
     assert measured == [104, *range(124, 400, 20)]
     for quantities in result["tensors"].values():

@@ -13,14 +13,14 @@ from support.records import FAMILIES, make_family, make_record, write_study
 
 from scripts.figures import TASK_FIGURES
 from scripts.figures.__main__ import main
+from scripts.figures.colors import INK
 from scripts.figures.comparison import performance_profile, probability_of_improvement
 from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share
-from scripts.figures.overview import overview
+from scripts.figures.panels import shown_stage
 from scripts.figures.plot import (
     COLUMN,
     ENDINGS,
-    INK,
     PAGE,
     NothingToDrawError,
     Plot,
@@ -30,7 +30,7 @@ from scripts.figures.plot import (
 )
 from scripts.figures.setting import positions_of, score_against_setting, score_by_two_settings
 from scripts.scores import arms_of
-from scripts.studies import Scale, Study, load_study
+from scripts.studies import Scale, Stage, Study, load_study
 
 ENVIRONMENT = "HalfCheetah-v4"
 
@@ -42,7 +42,7 @@ def study_of(results: Path, *records: dict[str, Any], **fields: Any) -> Study:
 
 def records_of(*arms: tuple[str, float], seeds: int = 1) -> list[dict[str, Any]]:
     return [
-        make_record(*arm, seed, score=10.0 * index + seed)
+        make_record(*arm, seed, score=10.0 * index + seed, evaluated=[0.0, 20.0 * index + seed])
         for index, arm in enumerate(arms)
         for seed in range(seeds)
     ]
@@ -67,13 +67,13 @@ def texts(figure: Figure) -> str:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
+    once: dict[str, Any] = {"evaluated": []}  # one measure
     study_of(
         folder,
-        *(make_record(seed=seed, score=score) for seed, score in enumerate([1, 2, 6])),
-        make_record("alphagrad", 1.0, 0, score=4, saturated=[0.25, 0.5]),
-        make_record("alphagrad", 1.0, 1, score=8, saturated=[0.75, 0.5], diverged_at=400),
-        make_record("alphagrad", 10.0, 0, score=5, saturated=[1.0, 1.0]),
-        overview=1,
+        *(make_record(seed=seed, score=score, **once) for seed, score in enumerate([1, 2, 6])),
+        make_record("alphagrad", 1.0, 0, score=4, saturated=[0.25, 0.5], **once),
+        make_record("alphagrad", 1.0, 1, score=8, saturated=[0.75, 0.5], **once),
+        make_record("alphagrad", 10.0, 0, score=5, saturated=[1.0, 1.0], diverged_at=400, **once),
     )
     return folder
 
@@ -102,32 +102,7 @@ def test_the_command_writes_the_named_figure(results: Path, plots: dict[str, Plo
     assert list(scores["adam", "seed"]) == [1, 2, 6]
     assert scores["adam", "interquartile mean"] == 3
     assert scores["alphagrad-alpha1", "interquartile mean"] == 6
-
-
-def test_the_overview_is_of_the_studies_that_ask_for_it(results: Path) -> None:
-    assert main(["name=overview", f"results={results}"]) == 0
-    data = pd.read_csv(results / "figures" / "overview.csv")
-    assert set(data["study"]) == {"ppo"}
-    assert set(data["arm"]) == {"adam", "alphagrad-alpha1", "alphagrad-alpha10"}
-
-
-@pytest.mark.parametrize("size", [PAGE, COLUMN])
-@pytest.mark.parametrize("tasks", [1, 5])
-def test_the_overview_takes_any_number_of_tasks(tmp_path: Path, size: Size, tasks: int) -> None:
-    records = [
-        make_record(family, value, seed, environment=f"World-v{task}")
-        for task in range(tasks)
-        for family, value in (("adam", 3e-4), ("alphagrad", 1.0))
-        for seed in range(3)
-    ]
-    plot = overview([study_of(tmp_path, *records)])
-    figure = plot.figure(size)
-    shown = texts(figure)
-    for task in range(tasks):
-        assert f"PPO, World-v{task}" in shown
-        assert f"PPO, World-v{task}: 6 runs, 3 seeds an arm" in plot.caption
-    assert shown.count("AlphaGrad's α") == tasks
-    assert render(figure, "png").startswith(b"\x89PNG")
+    assert scores["alphagrad-alpha10", "interquartile mean"] == 1  # it diverged
 
 
 @pytest.mark.parametrize("size", [PAGE, COLUMN])
@@ -140,22 +115,24 @@ def test_a_pdf_embeds_the_small_fonts_as_truetype(plots: dict[str, Plot], size: 
 
 
 def test_captions_say_what_is_shown(plots: dict[str, Plot]) -> None:
-    assert set(plots) == set(TASK_FIGURES) - {"score_by_two_settings"}  # one learning rate
+    lacking = {"score_by_two_settings", "sensitivity"}  # one learning rate
+    assert set(plots) == set(TASK_FIGURES) - lacking
     for name, plot in plots.items():
         for expected in (
-            "ppo at paper scale (HalfCheetah-v4, 1,000 steps): 6 runs, 3 arms",
+            "ppo at paper scale (HalfCheetah-v4, 1,000 steps): 6 runs of the stage tune, 3 arms",
             "1 or 2 or 3 seeds each",
         ):
             assert expected in plot.caption
         intervals = "10,000 resamples of the seeds; none with fewer than 3 seeds." in plot.caption
-        assert intervals == (name not in ("saturated_share", "update_size"))
+        without = ("saturated_share", "update_size", "probability_of_improvement")
+        assert intervals == (name not in without)
         marked = name == "learning_curves" or name.endswith("against_setting")
         assert ("Crosses: " in plot.caption) == marked
 
 
 def test_the_data_are_the_numbers_of_the_records(plots: dict[str, Plot]) -> None:
     curves = plots["learning_curves"].data.query("arm == 'adam'")
-    assert list(curves["value"]) == [10, 50, 90, 100]
+    assert list(curves["value"]) == [10, 50, 90, 3]
     better = plots["probability_of_improvement"].data.set_index("arm")
     # Of alpha 1's 4 and 8, the one beats two of Adam's 1, 2 and 6, the other all of them.
     assert better.loc["alphagrad-alpha1", "value"] == pytest.approx(5 / 6)
@@ -170,17 +147,66 @@ def test_the_data_are_the_numbers_of_the_records(plots: dict[str, Plot]) -> None
 
 
 @pytest.mark.parametrize("size", [PAGE, COLUMN])
-def test_a_curve_stands_beside_the_baseline(tmp_path: Path, size: Size) -> None:
-    arms = ("adam", 3e-4), ("alphagrad", 3.0), ("sgd", 1.0)
+@pytest.mark.parametrize("draw", [learning_curves, performance_profile, score_against_setting])
+def test_each_family_has_a_panel_by_each_measure(
+    tmp_path: Path, draw: Callable[..., Plot], size: Size
+) -> None:
+    arms = [("adam", rate) for rate in (3e-4, 0.001, 0.003)] + [("sgd", 0.1)]
+    arms += [("alphagrad", alpha) for alpha in (1.0, 3.0, 10.0)]
+    arms += [("alphagrad-stateless", alpha) for alpha in (0.1, 1.0)]
     study = study_of(tmp_path, *records_of(*arms, seeds=3))
-    plot = learning_curves(study, study.tasks[0])
+    plot = draw(study, study.tasks[0])
+    assert list(plot.data["measure"].unique()) == ["training", "evaluation"]
     figure = plot.figure(size)
-    assert [axes.get_title("left") for axes in figure.axes] == ["α = 3", "SGD, lr 1"]
     assert figure.bbox_inches.width == size.width
-    for expected in ("PPO, HalfCheetah-v4", "Environment steps (black: Adam)"):
-        assert expected in texts(figure)
-    assert "black, in every panel: Adam;" in plot.caption
+    assert len(figure.axes) == 8
+    titles = [" ".join(axes.get_title("left").split()) for axes in figure.axes]
+    families = [title for title in titles if title]
+    for family, title in zip(
+        ("AlphaGrad", "Adam", "SGD", "AlphaGrad without momentum"), families, strict=True
+    ):
+        assert title.startswith(family)
+    listed = draw is not score_against_setting
+    assert ("α 1, 3, 10 (dark to light)" in families[0]) == listed
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and any(map(str.isalpha, text.get_text())):
+            assert text.get_window_extent().x1 <= figure.bbox.x1 + 1
+    named = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert {label.split("\n")[-1] for label in named} == {"training", "evaluation"}
+    assert "PPO, HalfCheetah-v4" in texts(figure)
     assert "not evidence" not in texts(figure)
+    if listed:
+        assert "(black: Adam)" in texts(figure)
+
+
+def test_what_confirms_is_compared_once_all_of_it_is_there(tmp_path: Path) -> None:
+    arms = ("adam", 3e-4), ("alphagrad", 1.0), ("alphagrad", 10.0)
+    records = records_of(*arms, seeds=3)
+    confirm = [
+        make_record(*arm, 100 + seed, score=200.0 + seed, stage="confirm")
+        for arm in (arms[0], arms[2])
+        for seed in range(3)
+    ]
+    study = study_of(tmp_path, *records, *confirm)
+    task = study.tasks[0]
+    assert shown_stage(study, task) is Stage.confirm
+    plot = learning_curves(study, task)
+    assert set(plot.data["arm"]) == {"adam", "alphagrad-alpha10"}
+    assert "6 runs of the stage confirm, 2 arms, 3 seeds each" in plot.caption
+    assert set(score_against_setting(study, task).data["setting"]) == {3e-4, 1.0, 10.0}  # tuned
+
+    (path,) = (tmp_path / "records").glob(f"*{confirm[-1]['identity']}.json")
+    path.unlink()
+    study = load_study(tmp_path, "ppo")
+    assert shown_stage(study, study.tasks[0]) is Stage.tune
+    assert "9 runs of the stage tune" in learning_curves(study, study.tasks[0]).caption
+
+
+def test_a_task_without_tuning_shows_what_confirms(tmp_path: Path) -> None:
+    study = study_of(tmp_path, *(make_record(seed=seed, stage="confirm") for seed in range(3)))
+    plots, needs = plots_of(study)
+    assert "3 runs of the stage confirm" in plots["learning_curves"].caption
+    assert needs["score_against_setting"] == "runs of the stage tune in which an episode ended"
 
 
 def test_few_seeds_quick_scale_and_divergence_are_told(tmp_path: Path) -> None:
@@ -211,7 +237,7 @@ def test_a_figure_of_quick_scale_says_so_in_its_command(tmp_path: Path) -> None:
 
 def test_the_baseline_is_black_and_no_two_arms_look_alike(tmp_path: Path) -> None:
     arms = [("adam", 3e-4), ("adam", 1e-3), ("alphagrad", 1.0), ("alphagrad", 3.0)]
-    arms += [("sgd", 1.0), ("sgd", 2.0), ("sign_sgd", 1.0)]
+    arms += [("sgd", 0.01), ("sgd", 0.02), ("sign_sgd", 1e-5)]
     study = study_of(tmp_path, *records_of(*arms))
     found = looks(arms_of(study, study.tasks[0]))
     assert found["adam"].color == INK
@@ -221,24 +247,24 @@ def test_the_baseline_is_black_and_no_two_arms_look_alike(tmp_path: Path) -> Non
         "Adam, lr 0.001",
         "α = 1",
         "α = 3",
-        "SGD, lr 1",
-        "SGD, lr 2",
-        "sign SGD, lr 1",
+        "SGD, lr 0.01",
+        "SGD, lr 0.02",
+        "sign SGD, lr 1e-05",
     ]
 
 
-def test_the_subject_stands_at_its_settings_and_the_others_by_name(tmp_path: Path) -> None:
+def test_families_stand_at_their_settings(tmp_path: Path) -> None:
     arms = ("adam", 3e-4), ("adam", 0.003), ("alphagrad", 1.0), ("alphagrad", 10.0), ("sgd", 0.03)
     study = study_of(tmp_path, *records_of(*arms, seeds=4))
     plot = score_against_setting(study, study.tasks[0])
     figure = plot.figure(PAGE)
     ticks = [[label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes]
-    assert ticks == [["1", "10"], ["0.0003", "0.003"], ["SGD, lr 0.03"]]
+    assert ticks == [["1", "10"], ["0.0003", "0.003"], ["0.03"]] * 2
     assert np.diff(figure.axes[0].get_xticks()) == pytest.approx(1)  # a decade
-    names = [axes.get_xlabel() for axes in figure.axes]
-    assert names == ["AlphaGrad's α (logarithmic)", "Adam's lr", ""]
-    seeds = plot.data[plot.data["quantity"] == "seed"].groupby("arm")["value"]
-    assert list(seeds.get_group("alphagrad-alpha10")) == [30, 31, 32, 33]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "α", "lr", "lr"]
+    scores = plot.data[plot.data["quantity"] == "seed"].groupby(["measure", "arm"])["value"]
+    assert list(scores.get_group(("training", "alphagrad-alpha10"))) == [30, 31, 32, 33]
+    assert list(scores.get_group(("evaluation", "alphagrad-alpha10"))) == [60, 61, 62, 63]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +280,7 @@ def test_a_setting_has_a_logarithmic_axis_where_that_shows_it(
     tmp_path: Path, values: list[float], positions: list[float]
 ) -> None:
     study = study_of(tmp_path, *records_of(*(("sgd", value) for value in values)))
-    found, _ = positions_of(arms_of(study, study.tasks[0]))
+    found = positions_of(arms_of(study, study.tasks[0]))
     assert found == pytest.approx(positions)
 
 
@@ -308,37 +334,6 @@ def test_a_figure_that_cannot_be_drawn_says_what_it_needs_and_leaves_no_older_on
     assert not list(folder.glob(f"{name}*"))
 
 
-@pytest.mark.parametrize("size", [PAGE, COLUMN])
-@pytest.mark.parametrize("draw", [learning_curves, performance_profile])
-def test_many_arms_share_a_panel_by_family(
-    tmp_path: Path, draw: Callable[..., Plot], size: Size
-) -> None:
-    arms = [("adam", rate) for rate in (3e-4, 0.001, 0.003)] + [("sgd", 0.1)]
-    arms += [("alphagrad", alpha) for alpha in (1.0, 3.0, 10.0)]
-    arms += [("sign_sgd", rate) for rate in (0.01, 0.1, 1.0)]
-    arms += [("alphagrad-sqrt", alpha) for alpha in (0.1, 1.0)]
-    study = study_of(tmp_path, *records_of(*arms, seeds=3))
-    figure = draw(study, study.tasks[0]).figure(size)
-    legends = [axes.get_legend() for axes in figure.axes]
-    assert [legend and legend.get_title().get_text() for legend in legends] == [
-        "Adam",
-        None,
-        "AlphaGrad",
-        "sign SGD",
-        "AlphaGrad, α √n",
-    ]
-    assert figure.axes[1].get_title("left") == "SGD, lr 0.1"
-    entries = [[text.get_text() for text in legend.get_texts()] for legend in legends if legend]
-    assert entries[3] == ["α = 0.1", "α = 1"]
-    assert entries[2] == ["lr 0.01", "lr 0.1", "lr 1"]
-    assert "(black: Adam)" in texts(figure)
-    for axes, legend in zip(figure.axes, legends, strict=True):
-        if legend:  # above the panel, and within the figure
-            box = legend.get_window_extent()
-            assert box.y0 >= axes.bbox.y1
-            assert box.x1 <= figure.bbox.x1
-
-
 @pytest.mark.parametrize(
     "arms", [[("alphagrad", 10.0)], [("adam", 3e-4)], [("sgd", 1.0), ("sign_sgd", 1.0)]]
 )
@@ -347,8 +342,8 @@ def test_any_set_of_arms_can_be_drawn(tmp_path: Path, arms: list[tuple[str, floa
     plots, needs = plots_of(study)
     for plot in plots.values():
         assert render(plot.figure(PAGE), "png").startswith(b"\x89PNG")
-    assert ("score_against_setting" in plots) == (arms[0][0] == "alphagrad")
-    assert "black" not in texts(plots["learning_curves"].figure(PAGE))
+    has_baseline = arms[0][0] == "adam"
+    assert ("black" in texts(plots["learning_curves"].figure(PAGE))) == has_baseline
     assert {"probability_of_improvement", "saturated_share"} <= set(needs)
 
 
@@ -357,7 +352,7 @@ def test_one_family_may_be_baseline_and_subject(tmp_path: Path) -> None:
     plots, _ = plots_of(study)
     for plot in plots.values():
         assert render(plot.figure(COLUMN), "png").startswith(b"\x89PNG")
-    assert list(plots["probability_of_improvement"].data["arm"]) == ["adam-lr0.001"]
+    assert set(plots["probability_of_improvement"].data["arm"]) == {"adam-lr0.001"}
 
 
 def test_titles_are_shown_as_they_stand(tmp_path: Path) -> None:
@@ -372,16 +367,17 @@ def test_titles_are_shown_as_they_stand(tmp_path: Path) -> None:
         name: render(plot.figure(PAGE), "svg").decode() for name, plot in plots_of(study)[0].items()
     }
     assert ">Environment steps (black: _A $cheap$ one)<" in svg["learning_curves"]
-    assert "> _50% &amp; &lt;b&gt;'s $x$ (logarithmic)<" in svg["score_against_setting"]
-    assert "_the$other, lr 2<" in svg["probability_of_improvement"]
-    assert "_the$other<" in svg["performance_profile"]
+    assert "> _50% &amp; &lt;b&gt;<" in svg["score_against_setting"]
+    assert ">$x$<" in svg["score_against_setting"]
+    assert "> _the$other<" in svg["probability_of_improvement"]
+    assert "> _the$other<" in svg["performance_profile"]
 
 
 def test_a_study_without_an_episode_can_be_drawn(tmp_path: Path) -> None:
     arms = ("adam", 3e-4), ("alphagrad", 1.0)
     records = [make_record(*arm, score=None, returns=[None]) for arm in arms]
     plots, needs = plots_of(study_of(tmp_path, *records))
-    assert needs["performance_profile"] == "a run in which an episode ended"
+    assert needs["performance_profile"] == "runs of the stage tune in which an episode ended"
     for plot in plots.values():
         assert render(plot.figure(PAGE), "png")
         assert "No episode ended in any run." in plot.caption
@@ -394,6 +390,21 @@ def test_what_a_record_lacks_is_not_drawn(tmp_path: Path) -> None:
     lonely = study_of(tmp_path / "lonely", *records_of(("adam", 3e-4)))
     with pytest.raises(NothingToDrawError, match="another arm"):
         probability_of_improvement(lonely, lonely.tasks[0])
+
+
+def test_saturation_counts_elements_and_not_tensors(tmp_path: Path) -> None:
+    records = [make_record("alphagrad", 1.0, seed, saturated=[0.0, 0.5]) for seed in range(2)]
+    for record in records:
+        bias = {"update_rms": [1e-3, 1e-3], "saturated_share": [1.0, None]}
+        record["diagnostics"]["tensors"]["net.bias"] = bias
+        del record["diagnostics"]["elements"]
+    with pytest.raises(NothingToDrawError, match="number of each tensor's elements"):
+        saturated_share(unsized := study_of(tmp_path / "old", *records), unsized.tasks[0])
+    records[1]["diagnostics"]["elements"] = {"net.weight": 99, "net.bias": 1}
+    sized = study_of(tmp_path / "new", *records)  # one record says it for the others
+    data = saturated_share(sized, sized.tasks[0]).data
+    assert list(data["value"]) == [0.01, 0.5]
+    assert list(data["seeds"]) == [2, 2]
 
 
 @pytest.mark.parametrize(

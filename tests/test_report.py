@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from support.records import make_family, make_record, write_record, write_study
 
-from scripts.figures import CONVERGENCE_FIGURES, TASK_FIGURES
+from scripts.figures import APART, CONVERGENCE_FIGURES, TASK_FIGURES
 from scripts.figures.plot import PAGES
 from scripts.report import main, short_path, write_report
 
@@ -79,6 +81,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             task=task,
             environment=environment,
             total_steps=steps,
+            evaluated=[0.0, score + 50.0 * index + seed],
             protocol="brewing",
             tuned=FAMILIES[arm[0]]["tuned"],
             saturated=[0.2, 0.4] if arm[0] == "broth" else None,
@@ -124,7 +127,8 @@ def test_everything_is_written_for_each_task(results: Path) -> None:
     for task in TASKS:
         folder = results / "brew" / "figures" / task
         drawn = {path.stem for path in folder.glob("*.txt")}
-        assert drawn == set(TASK_FIGURES) - {"score_by_two_settings"}
+        lacking = {"score_by_two_settings"} | ({"sensitivity"} if task == "pan" else set())
+        assert drawn == set(TASK_FIGURES) - lacking
         for name in drawn:
             for ending in ENDINGS:
                 assert (folder / f"{name}{ending}").stat().st_size
@@ -187,18 +191,19 @@ def test_foreign_text_is_escaped(results: Path, page: Page) -> None:
 
 def test_invented_names_are_reported_whole(results: Path, page: Page) -> None:
     assert "brew: BREW" in page.text
-    assert "36 runs, 12 arms, Kettle-v7 for 1,000 steps; Pan-v0 for 3,000 steps." in page.text
+    assert (
+        "36 runs, 12 arms, kettle (Kettle-v7) for 1,000 steps; pan (Pan-v0) for 3,000 steps."
+        in page.text
+    )
     assert "Old $water$" in page.text
     readme = (results / "README.md").read_text()
-    assert "| Task | Arm | Seeds |" in readme
+    assert "| Task | Arm | Stage | Seeds |" in readme
     for task in TASKS:
         assert f"### BREW, {task}\n" in readme
-        assert f"| {task} | broth-salt0.5 | 3 |" in readme
-    # A setting with a 0 has no logarithmic axis.
+        assert f"| {task} | broth-salt0.5 | tune | 3 |" in readme
     svg = (results / "brew" / "figures" / "pan" / "score_against_setting.svg").read_text()
-    assert ">Broth &amp; salt's salt<" in svg
-    assert "logarithmic" not in svg
-    assert ">0.9<" in svg
+    for text in ("Broth &amp; salt", "salt", "0.9"):
+        assert f">{text}<" in svg
 
 
 def test_only_paper_scale_is_reported(results: Path, page: Page) -> None:
@@ -212,7 +217,7 @@ def test_only_paper_scale_is_reported(results: Path, page: Page) -> None:
             shown = (results / "brew" / "figures" / task / f"{name}.svg").exists()
             assert (f"brew/figures/{task}/{name}.png" in readme) == shown
             found = any(a.get("id") == f"brew-figures-{task}-{name}" for _, a in page.elements)
-            assert found == shown
+            assert found == (shown and name not in APART)
 
 
 def test_a_study_says_which_figures_it_lacks(results: Path, page: Page) -> None:
@@ -220,13 +225,18 @@ def test_a_study_says_which_figures_it_lacks(results: Path, page: Page) -> None:
     assert f"Not drawn: score_by_two_settings, {text}" in page.text
     readme = (results / "README.md").read_text()
     assert f"- Not drawn: `score_by_two_settings`, {text}" in readme
-    assert readme.count("Not drawn") == 1
+    assert readme.count("Not drawn: `score_by_two_settings`") == 1  # of both tasks
 
 
 def test_what_decides_a_claim_is_said_once(results: Path) -> None:
     row = r"^\| \[.*\]\(CLAIMS\.md.* \| (.*) \|$"
     claims = re.findall(row, (results / "README.md").read_text(), re.MULTILINE)
-    assert claims[1] == "More runs: there are none of study brew_tomorrow."
+    assert re.fullmatch(
+        r"probability of improvement: [^;]* by training return, .* by evaluation return "
+        r"\(tuning runs, exploratory\).*",
+        claims[0],
+    )
+    assert "brew_tomorrow" in claims[1]
     for lines in claims:
         assert len(set(lines.split("<br>"))) == len(lines.split("<br>"))
 
@@ -305,52 +315,196 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
     browser.quit()
 
 
-def test_the_page_works_in_a_browser(results: Path, browser: webdriver.Chrome) -> None:
-    def emulate(command: str, **settings: object) -> None:
-        browser.execute_cdp_cmd(f"Emulation.{command}", settings)
+SMALL = """
+const small = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  const hidden = element.closest("script, style, noscript") || !element.getClientRects().length;
+  if (hidden || !walker.currentNode.textContent.trim()) continue;
+  const matrix = element.closest("svg") ? element.getScreenCTM() : { a: 1, b: 0 };
+  const scale = Math.hypot(matrix.a, matrix.b);
+  const size = parseFloat(getComputedStyle(element).fontSize) * scale;
+  if (size < 11) small.push(`${size} ${walker.currentNode.textContent}`);
+}
+return small;
+"""
+"""Texts that are smaller than 11 pixels as they are seen."""
 
-    emulate("setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
-    emulate("setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    browser.get((results / "report.html").as_uri())
-    assert browser.execute_script("return innerWidth") == 390
-    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
-    background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
-    assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
 
-    html = browser.find_element(By.TAG_NAME, "html")
-    for motion, scrolls in (("reduce", "auto"), ("no-preference", "smooth")):
-        emulate("setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": motion}])
-        assert html.value_of_css_property("scroll-behavior") == scrolls
+def emulate(browser: webdriver.Chrome, command: str, **settings: object) -> None:
+    browser.execute_cdp_cmd(f"Emulation.{command}", settings)
 
-    emulate("clearDeviceMetricsOverride")
-    figures = browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]")
-    assert len(figures) == len(browser.find_elements(By.TAG_NAME, "figure")) > 5
+
+def show(browser: webdriver.Chrome, page: Path, width: int) -> None:
+    emulate(
+        browser,
+        "setDeviceMetricsOverride",
+        width=width,
+        height=844,
+        deviceScaleFactor=1,
+        mobile=width < 600,
+    )
+    browser.get(page.as_uri())
+
+
+def scroll_to(browser: webdriver.Chrome, element: WebElement) -> None:
+    browser.execute_script(
+        "arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", element
+    )
+
+
+def click(browser: webdriver.Chrome, element: WebElement) -> None:
+    scroll_to(browser, element)
+    element.click()
+
+
+def find_all(where: webdriver.Chrome | WebElement, selector: str) -> list[WebElement]:
+    return where.find_elements(By.CSS_SELECTOR, selector)
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_page_can_be_read_on_a_phone_and_on_a_screen(
+    results: Path, browser: webdriver.Chrome, width: int
+) -> None:
+    show(browser, results / "report.html", width)
+    assert browser.execute_script("return innerWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    for details in find_all(browser, "details"):
+        browser.execute_script("arguments[0].open = true", details)
+    assert browser.execute_script(SMALL) == []
+    figures = find_all(browser, "figure svg[role=img], figure .plot")
+    assert len(figures) == len(find_all(browser, "figure")) > 5
     assert all(figure.size["width"] > 300 and figure.size["height"] > 50 for figure in figures)
     assert all(figure.get_attribute("aria-label") for figure in figures)
-    links = browser.find_elements(By.CSS_SELECTOR, "a[href^='#']")
+    # A table that does not fit scrolls in its own place, by the keyboard too, and shows it.
+    for region in find_all(browser, ".scroll"):
+        assert region.get_attribute("tabindex") == "0"
+        assert "linear-gradient" in region.value_of_css_property("background-image")
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_the_page_follows_the_readers_wishes(results: Path, browser: webdriver.Chrome) -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    emulate(browser, "setEmulatedMedia", features=dark)
+    show(browser, results / "report.html", 1200)
+    background = browser.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    assert max(map(int, re.findall(r"\d+", background)[:3])) < 60
+    html = browser.find_element(By.TAG_NAME, "html")
+    for motion, scrolls in (("reduce", "auto"), ("no-preference", "smooth")):
+        wish = [{"name": "prefers-reduced-motion", "value": motion}]
+        emulate(browser, "setEmulatedMedia", features=wish)
+        assert html.value_of_css_property("scroll-behavior") == scrolls
+
+
+def test_tables_sort_and_figures_open(results: Path, browser: webdriver.Chrome) -> None:
+    show(browser, results / "report.html", 1200)
+    links = find_all(browser, "a[href^='#']")
     assert len(links) > 3
     for link in links:
         target = link.get_attribute("href") or ""
         assert browser.find_elements(By.ID, target.partition("#")[2])
 
-    def click(element: WebElement) -> None:
-        browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant'})", element)
-        element.click()
-
-    table = browser.find_element(By.TAG_NAME, "table")
-    heading = table.find_elements(By.CSS_SELECTOR, "thead th")[3]
+    table = next(t for t in find_all(browser, "table") if "broth-salt0.5" in t.text)
+    column = [heading.text.split("\n")[0] for heading in find_all(table, "th")].index("Seeds") + 2
+    heading = find_all(table, "thead th")[column - 1]
     orders = []
     for _ in range(2):
-        click(heading.find_element(By.TAG_NAME, "button"))
-        cells = table.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(4)")
+        click(browser, heading.find_element(By.TAG_NAME, "button"))
+        cells = find_all(table, f"tbody td:nth-child({column})")
         orders.append((heading.get_attribute("aria-sort"), [cell.text for cell in cells]))
-    lowest = "-499.0 [-500.0, -498.0]"
     assert [order for order, _ in orders] == ["ascending", "descending"]
-    assert orders[0][1][0] == orders[1][1][-1] == lowest
+    numbers = [float(text.split()[0].replace(",", "")) for text in orders[0][1]]
+    assert numbers == sorted(numbers)
     assert orders[0][1] == orders[1][1][::-1]
 
-    click(browser.find_element(By.CSS_SELECTOR, ".zoom"))
-    assert browser.find_elements(By.CSS_SELECTOR, "dialog[open] #stage svg")
+    figures = find_all(browser, "figure svg[role=img]")
+    click(browser, browser.find_element(By.CSS_SELECTOR, ".zoom"))
+    assert find_all(browser, "dialog[open] #stage svg")
     browser.find_element(By.ID, "close").click()
-    assert browser.find_elements(By.CSS_SELECTOR, "figure svg[role=img]") == figures
+    assert find_all(browser, "figure svg[role=img]") == figures
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_learning_curves_can_be_explored(results: Path, browser: webdriver.Chrome) -> None:
+    show(browser, results / "report.html", 1200)
+    figure = browser.find_element(By.CSS_SELECTOR, "figure.curves")  # of the kettle
+    plot, readout = (
+        figure.find_element(By.CLASS_NAME, "plot"),
+        figure.find_element(By.TAG_NAME, "output"),
+    )
+    scroll_to(browser, figure)
+    hint = readout.text
+
+    def isolated() -> list[str]:
+        return [button.text for button in find_all(figure, "[data-arm][aria-pressed=true]")]
+
+    def curves() -> int:
+        return len(find_all(plot, "path[stroke]"))
+
+    assert curves() == 4  # the subject's three values, and the baseline
+    # The pointer names what is nearest, a click shows it alone and another one all again.
+    right = plot.size["width"] // 2 - 14
+    hover = ActionChains(browser).move_to_element_with_offset(plot, right, 60)
+    hover.perform()
+    assert re.fullmatch(
+        r".*, .*: [\d,]+ \[[\d,]+, [\d,]+\] at 1,000 steps, 3 seeds",
+        readout.text,
+    )
+    named = readout.text.partition(":")[0]
+    hover.click().perform()
+    (alone,) = isolated()
+    assert named.endswith(f", {alone}")
+    hover.click().perform()
+    assert isolated() == []
+
+    # So does the keyboard.
+    plot.send_keys(Keys.ESCAPE)
+    assert readout.text == hint
+    plot.send_keys(Keys.ARROW_DOWN)
+    assert readout.text.startswith("Broth & salt, salt 0: 10 at 250 steps")
+    plot.send_keys(Keys.ARROW_RIGHT)
+    assert "50 at 500 steps" in readout.text
+    plot.send_keys(Keys.END, Keys.ARROW_DOWN)
+    assert readout.text.startswith("Broth & salt, salt 0.5: 1,101 [1,100, 1,102] at 1,000 steps")
+    plot.send_keys(Keys.ENTER)
+    assert isolated() == ["salt 0.5"]
+    # The other measure of the same arm, two evaluations.
+    click(browser, find_all(figure, "input[type=radio]")[1])
+    assert readout.text.startswith("Broth & salt, salt 0.5: 951")
+    plot.send_keys(Keys.ESCAPE)
+    assert isolated() == []
+
+    # A family comes and goes; an arm's button shows it alone.
+    (tea,) = (b for b in find_all(figure, "[data-family]") if "_Tea" in b.text)
+    for count in (5, 4):
+        click(browser, tea)
+        assert curves() == count
+    button = find_all(figure, "[data-arm]")[-1]
+    click(browser, button)
+    assert curves() == 5
+    assert HOSTILE in readout.text
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_a_tap_names_a_curve_and_the_next_shows_it_alone(
+    results: Path, browser: webdriver.Chrome
+) -> None:
+    emulate(browser, "setTouchEmulationEnabled", enabled=True)
+    show(browser, results / "report.html", 390)
+    figure = browser.find_element(By.CSS_SELECTOR, "figure.curves")
+    plot, readout = (
+        figure.find_element(By.CLASS_NAME, "plot"),
+        figure.find_element(By.TAG_NAME, "output"),
+    )
+    scroll_to(browser, plot)
+    box = browser.execute_script(
+        "const box = arguments[0].getBoundingClientRect(); return [box.left, box.top]", plot
+    )
+    point = {"x": box[0] + 300, "y": box[1] + 100}
+    for alone in (0, 1):
+        for kind, points in (("touchStart", [point]), ("touchEnd", [])):
+            touch = {"type": kind, "touchPoints": points}
+            browser.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+        assert "steps, 3 seeds" in readout.text
+        assert len(find_all(figure, "[data-arm][aria-pressed=true]")) == alone

@@ -9,6 +9,7 @@ from scripts.figures.curves import learning_curves
 from scripts.figures.diagnostics import saturated_share, update_size
 from scripts.figures.overview import overview
 from scripts.figures.plot import Plot
+from scripts.figures.sensitivity import sensitivity
 from scripts.figures.setting import (
     area_against_setting,
     fall_against_setting,
@@ -26,6 +27,7 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
         fall_against_setting,
         performance_profile,
         probability_of_improvement,
+        sensitivity,
         score_by_two_settings,
         saturated_share,
         update_size,
@@ -34,5 +36,7 @@ TASK_FIGURES: dict[str, Callable[[Study, Task], Plot]] = {
 CONVERGENCE_FIGURES: dict[str, Callable[[Convergence], Plot]] = {
     draw.__name__: draw for draw in (gradient_norm_bound, momentum_and_noise, counterexample)
 }
-OVERVIEW = overview.__name__
+APART = {draw.__name__ for draw in (area_against_setting, performance_profile, update_size)}
+"""Of the tasks' figures those that stand beside the records, and not on the report's page too."""
+OVERVIEW, LEARNING_CURVES = overview.__name__, learning_curves.__name__
 FIGURES = [OVERVIEW, *TASK_FIGURES, *CONVERGENCE_FIGURES]

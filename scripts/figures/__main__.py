@@ -7,7 +7,7 @@
 Without arguments these are the figures of every study of both scales, of the convergence
 (``study=convergence``) and the overview (``name=overview``). Each figure is written to
 ``<results>/<study>/figures/<task>``, those of the convergence and the overview to ``figures`` in
-``<results>/convergence`` and in ``<results>``: PNG, SVG and PDF of a page's width, PDF of a
+``<results>/convergence`` and in ``<results>``: PNG and PDF of a page's width, SVG and PDF of a
 column's, CSV of what is drawn, and caption.
 """
 

@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from scripts.convergence import Convergence, Series
+from scripts.figures.colors import INK
 from scripts.figures.plot import (
     COLUMN,
     GREY,
-    INK,
-    OTHERS,
     NothingToDrawError,
     Plot,
     Size,
@@ -22,7 +21,7 @@ from scripts.figures.plot import (
     panels,
 )
 
-MEASURED, BOUND = OTHERS[1], OTHERS[0]
+MEASURED, BOUND = "#0072B2", "#D55E00"
 
 
 def convergence_table(record: Convergence) -> pd.DataFrame:
@@ -199,4 +198,5 @@ def _horizon_axes(axes: Axes, horizons: np.ndarray[Any, Any]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(labelleft=cell.is_first_col(), colors=GREY)

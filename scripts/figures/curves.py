@@ -8,21 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from scripts.figures.plot import (
-    GREY,
-    Look,
-    Plot,
-    Size,
-    caption,
-    columns,
-    groups,
-    looks,
-    panel_title,
-    panels,
-    plain,
-    title,
+from scripts.figures.panels import (
+    family_panels,
+    label_measures,
+    measured_arms,
+    panel_groups,
+    shown_stage,
 )
-from scripts.scores import Arm, arms_of, lowest_return
+from scripts.figures.plot import COLUMN, Look, Plot, Size, caption, columns, looks, plain, title
+from scripts.scores import Arm
 from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
 from scripts.studies import Study, Task
 
@@ -55,7 +49,7 @@ def curve_data(arms: list[Arm]) -> pd.DataFrame:
     """Return each arm's curve: interquartile mean over seeds with its pointwise interval."""
     frames = []
     for arm in arms:
-        steps, curves = coarse(np.array(arm.records[0].curve.step), arm.curves)
+        steps, curves = coarse(arm.steps, arm.curves)
         estimate = interval_estimates(aggregate_iqm, curves)
         frames.append(
             pd.DataFrame(
@@ -86,10 +80,10 @@ def draw_curve(
         axes.plot(stops, np.interp(stops, own["step"], own["value"]), color=look.color, **CROSS)
 
 
-def step_axis(axes: Axes, task: Task) -> None:
+def step_axis(axes: Axes, task: Task, ticks: int = 4) -> None:
     """Let the axis be environment steps from 0 to the end, with few ticks."""
     axes.set_xlim(0, task.total_steps)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(ticks))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
@@ -99,38 +93,44 @@ def baseline_name(arms: list[Arm]) -> str:
 
 
 def learning_curves(study: Study, task: Task) -> Plot:
-    """Return training return against environment steps, each arm beside the baseline."""
-    arms = arms_of(study, task)
-    data = curve_data(arms)
+    """Return returns against environment steps, each family beside the baseline.
+
+    Raises:
+        NothingToDrawError: If no episode ended.
+    """
+    stage = shown_stage(study, task)
+    by_measure = measured_arms(study, task, stage)
+    measures = list(by_measure)
+    arms = by_measure[measures[0]]
+    data = pd.concat(
+        [curve_data(own).assign(measure=measure) for measure, own in by_measure.items()],
+        ignore_index=True,
+    )
     styles = looks(arms)
     baseline = [arm for arm in arms if arm.is_baseline]
-    shown = groups([arm for arm in arms if not arm.is_baseline] or baseline)
-    beside = baseline_name(baseline) if [baseline] != shown else ""
+    groups = panel_groups(arms)
 
     def draw(size: Size) -> Figure:
-        figure, grid, lowest = panels(size, len(shown), 1.3, sharex=True, sharey=True)
-        for axes, group in zip(grid, shown, strict=True):
-            for other in baseline:
-                if other not in group:
-                    draw_curve(axes, data, other, styles[other.name], band=0.1, width=0.9)
-            for arm in group:
-                draw_curve(axes, data, arm, styles[arm.name], band=0.2 / len(group) ** 0.5)
-            step_axis(axes, task)
-            axes.yaxis.set_major_formatter("{x:,g}")
-            panel_title(axes, group, styles, size)
-            axes.tick_params(labelbottom=axes in lowest)
-        figure.supxlabel(f"Environment steps{plain(beside)}")
-        figure.supylabel("Return in training")
+        figure, panels = family_panels(size, groups, measures, 1.15, listed=True)
+        for group, row in zip(groups, panels, strict=True):
+            for axes, measure in zip(row, measures, strict=True):
+                own = data[data["measure"] == measure]
+                for arm in baseline:
+                    draw_curve(axes, own, arm, styles[arm.name], band=0.1, width=0.9)
+                for arm in group:
+                    if not arm.is_baseline:
+                        bands = 0.2 / len(group)
+                        draw_curve(axes, own, arm, styles[arm.name], band=bands, width=1.1)
+                step_axis(axes, task, 2)
+                axes.yaxis.set_major_formatter("{x:,g}")
+                lowest = row is panels[-1] if size is COLUMN else axes is row[-1]
+                axes.tick_params(labelbottom=lowest)
+        label_measures(figure, panels, measures, size, "Return")
+        figure.supxlabel(f"Environment steps{plain(baseline_name(baseline))}")
         title(figure, study, task)
-        if np.isnan(lowest_return(study, task)):
-            grid[0].text(0.5, 0.5, "no episode ended", transform=grid[0].transAxes, color=GREY)
         return figure
 
-    cells = -(-len(arms[0].records[0].curve.step) // POINTS)
-    marks = (
-        "Lines: interquartile mean over seeds; bands: its pointwise interval; "
-        + (f"black, in every panel: {baseline[0].family.title}; " if beside else "")
-        + f"each point is the mean over {cells} cells of a record's curve."
-    )
-    text = caption(study, task, marks, "Crosses: where a run diverged.")
-    return Plot("Return during training", text, data, draw)
+    marks = "Lines: interquartile mean over seeds; bands: its pointwise interval"
+    marks += f"; black, in every panel: {baseline[0].family.title}." if baseline else "."
+    text = caption(study, task, marks, "Crosses: where a run diverged.", stage=stage)
+    return Plot("Returns while training", text, data, draw)

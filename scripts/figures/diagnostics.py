@@ -28,23 +28,27 @@ NEEDS = "diagnostics of the updates, which the records of {} lack"
 
 
 def saturated_share(study: Study, task: Task) -> Plot:
-    """Return the subject's share of saturated elements over all tensors against steps.
+    """Return the subject's share of saturated elements against steps.
 
     Raises:
-        NothingToDrawError: If no record has it.
+        NothingToDrawError: If no record has it, or none says how many elements a tensor has.
     """
     arms = [arm for arm in arms_of(study, task) if arm.is_subject]
-    data = _tensor_data(arms, "saturated_share")
-    if data.empty:
+    tensors = _tensor_data(arms, "saturated_share")
+    if tensors.empty:
         raise NothingToDrawError(NEEDS.format("the study's subject"))
-    # A study's tensors weigh the same: their sizes are not in the records.
-    lines = data.groupby(["arm", "step"], sort=False)["value"].mean().reset_index()
+    tensors["elements"] = tensors["tensor"].map(_elements(study, task))
+    if tensors["elements"].isna().any():
+        raise NothingToDrawError("a record of the task with the number of each tensor's elements")
+    tensors["value"] *= tensors["elements"]
+    sums = tensors.groupby(["arm", "seed", "step"], sort=False)[["value", "elements"]].sum()
+    data = _median((sums["value"] / sums["elements"]).reset_index(name="value"), "arm", "step")
     styles = looks(arms)
 
     def draw(size: Size) -> Figure:
         figure = Figure(figsize=(size.width, 2.4))
         axes = figure.add_subplot()
-        for arm, own in lines.groupby("arm", sort=False):
+        for arm, own in data.groupby("arm", sort=False):
             look = styles[str(arm)]
             axes.plot(own["step"], own["value"], color=look.color, marker=".", label=look.label)
         step_axis(axes, task)
@@ -56,8 +60,8 @@ def saturated_share(study: Study, task: Task) -> Plot:
         return figure
 
     marks = (
-        "Lines: share of the elements with |tanh(α g / |g|)| at least 0.99 in one update, mean "
-        f"over tensors of the median over {_seeds(data)}."
+        "Lines: share of all elements that have |tanh(α g / |g|)| at least 0.99 in one update, "
+        f"median over {_seeds(data)}."
     )
     text = caption(study, task, marks, intervals=False)
     return Plot(f"Saturated elements of {arms[0].family.title}'s updates", text, data, draw)
@@ -70,9 +74,10 @@ def update_size(study: Study, task: Task) -> Plot:
         NothingToDrawError: If no record has it.
     """
     arms = [arm for arm in arms_of(study, task) if arm.is_baseline or arm.is_subject]
-    data = _tensor_data(arms, "update_rms")
-    if data.empty:
+    tensors_of = _tensor_data(arms, "update_rms")
+    if tensors_of.empty:
         raise NothingToDrawError(NEEDS.format("the baseline and of the study's subject"))
+    data = _median(tensors_of, "arm", "tensor", "step")
     styles = looks(arms)
     shown = list(data["arm"].unique())
     tensors = list(data["tensor"].unique())
@@ -93,6 +98,7 @@ def update_size(study: Study, task: Task) -> Plot:
             step_axis(axes, task)
             axes.set_yscale("log")
             axes.yaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_title(styles[arm].label, color=styles[arm].color)
             axes.tick_params(labelbottom=axes in lowest)
         figure.supxlabel("Environment steps")
@@ -111,12 +117,9 @@ def update_size(study: Study, task: Task) -> Plot:
 
 
 def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
-    """Return a diagnostic's median over seeds by arm, tensor and step; empty if no record has it.
-
-    The mean would mix a run whose actor no longer moves with those that train.
-    """
-    rows = [
-        {"arm": arm.name, "tensor": tensor, "step": step, "value": value}
+    """Return a diagnostic by arm, seed, tensor and step; empty if no record has it."""
+    return pd.DataFrame(
+        {"arm": arm.name, "seed": record.seed, "tensor": tensor, "step": step, "value": value}
         for arm in arms
         for record in arm.records
         if record.diagnostics is not None
@@ -125,10 +128,25 @@ def _tensor_data(arms: list[Arm], quantity: str) -> pd.DataFrame:
             record.diagnostics.step, getattr(found, quantity) or (), strict=False
         )
         if value is not None
-    ]
-    if not rows:
-        return pd.DataFrame()
-    groups = pd.DataFrame(rows).groupby(["arm", "tensor", "step"], sort=False)["value"]
+    )
+
+
+def _elements(study: Study, task: Task) -> dict[str, int]:
+    """Return how many elements each tensor has, from any record of the task that says so."""
+    found: dict[str, int] = {}
+    for arm in study.arms_of(task):
+        for record in arm.records:
+            if record.diagnostics is not None:
+                found |= record.diagnostics.elements
+    return found
+
+
+def _median(data: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Return the median over seeds of a column ``value``, and how many seeds there are.
+
+    The mean would mix a run whose actor no longer moves with those that train.
+    """
+    groups = data.groupby([*keys], sort=False)["value"]
     return groups.agg(seeds="size", value="median").reset_index()
 
 

@@ -1,45 +1,33 @@
-"""What all figures share: sizes, the look of an arm, captions, and how a figure becomes files.
-
-The baseline is black, its family's other values greys, the study's subject a ramp from dark to
-light, and every other family tints of its colour, so that the order of the arms survives colour
-blindness and a black-and-white printer.
-"""
+"""What all figures share: sizes, the look of an arm, captions, and how a figure becomes files."""
 
 import io
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.runs.writing import write_bytes
+from scripts.figures.colors import INK, arm_colors
 from scripts.scores import Arm, lowest_return
 from scripts.statistics import CONFIDENCE_LEVEL, MINIMUM_SEEDS, RESAMPLES, Estimate
-from scripts.studies import Study, Task
+from scripts.studies import Stage, Study, Task
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 # DejaVu Sans with the characters of these figures only: the whole font takes most of a PDF's time.
 for _font in sorted(Path(__file__).with_name("fonts").glob("*.ttf")):
     font_manager.fontManager.addfont(_font)
-INK, GREY, ALERT = "#000000", "#555555", "#B34700"
-OTHERS = ("#D55E00", "#0072B2", "#CC79A7", "#009E73", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, one for each family that is neither baseline nor subject."""
-
+GREY, ALERT = "#555555", "#B34700"
 SHORTEST = 2.4
 """Height of a figure, in inches, below which what stands beside its axes has no room."""
-
-Color = str | tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,7 @@ class Drawn:
 
 
 ENDINGS = (".png", ".svg", ".pdf", "-column.pdf", ".csv", ".txt")
-"""Of a figure's files: PNG, SVG and PDF of a page's width, PDF of a column's, the CSV of what is
+"""Of a figure's files: PNG and PDF of a page's width, SVG and PDF of a column's, the CSV of what is
 drawn, and the caption."""
 PAGES = (".png", ".svg")
 """Of those that the pages show."""
@@ -139,12 +127,12 @@ def save(
     """
     command = f"Drawn by `python -m scripts.figures {arguments} name={name}`."
     drawn = Drawn(folder, name, plot.title, f"{plot.caption} {command}")
-    page = cache(lambda: plot.figure(PAGE))
+    page, column = (cache(partial(plot.figure, size)) for size in (PAGE, COLUMN))
     makers: dict[str, Callable[[], bytes]] = {
         ".png": lambda: render(page(), "png"),
-        ".svg": lambda: render(page(), "svg"),
+        ".svg": lambda: render(column(), "svg"),
         ".pdf": lambda: render(page(), "pdf"),
-        "-column.pdf": lambda: render(plot.figure(COLUMN), "pdf"),
+        "-column.pdf": lambda: render(column(), "pdf"),
         ".csv": lambda: plot.data.to_csv(
             index=False, lineterminator="\n", float_format="%.6g"
         ).encode(),
@@ -168,7 +156,7 @@ class Look:
 
     label: str
     setting: str
-    color: Color
+    color: str
     linestyle: str = "-"
 
 
@@ -182,78 +170,28 @@ def setting_name(arm: Arm) -> str:
     return plain(f"{arm.family.title}'s {arm.family.symbol}")
 
 
+def setting_text(arm: Arm) -> str:
+    """Return the arm's value of the setting that its family tunes."""
+    symbol = arm.family.symbol
+    return f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
+
+
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
     """Return a look for each arm, by its name."""
     arms = list(arms)
-    family = next((arm.family for arm in arms if arm.is_baseline), None)
-    kinds: dict[str, list[Arm]] = {"subject": [], "greys": [], "others": []}
-    for arm in arms:
-        if not arm.is_baseline:
-            kind = "subject" if arm.is_subject else "greys" if arm.family == family else "others"
-            kinds[kind].append(arm)
-    colors: dict[str, Color] = {}
-    for kind, ramp, ends in (("subject", "plasma", (0.08, 0.86)), ("greys", "Greys", (0.85, 0.5))):
-        shades = mpl.colormaps[ramp](np.linspace(*ends, len(kinds[kind])))
-        colors |= {arm.name: tuple(shade) for arm, shade in zip(kinds[kind], shades, strict=True)}
-    for color, rivals in zip(
-        itertools.cycle(OTHERS), by_family(kinds["others"]).values(), strict=False
-    ):
-        for arm, white in zip(rivals, np.linspace(0, 0.55, len(rivals)), strict=True):
-            colors[arm.name] = tuple((1 - white) * np.array(to_rgb(color)) + white)
+    colors = arm_colors(arms)
     found = {}
     for arm in arms:
-        title, symbol = arm.family.title, arm.family.symbol
-        text = f"{symbol}{' = ' if len(symbol) == 1 else ' '}{arm.value:g}"
+        title, text = arm.family.title, setting_text(arm)
         setting, label = plain(text), plain(f"{title}, {text}")
         if arm.is_baseline:
-            look = Look(plain(title), setting, INK)
+            look = Look(plain(title), setting, colors[arm.name])
         elif arm.is_subject:
             look = Look(setting, setting, colors[arm.name])
         else:
             look = Look(label, setting, colors[arm.name], "--")
         found[arm.name] = look
     return found
-
-
-def by_family(arms: Iterable[Arm]) -> dict[str, list[Arm]]:
-    """Return the arms of each family, in their order."""
-    families: dict[str, list[Arm]] = {}
-    for arm in arms:
-        families.setdefault(arm.family.name, []).append(arm)
-    return families
-
-
-def groups(arms: list[Arm]) -> list[list[Arm]]:
-    """Return which arms share a panel: those of a family, unless there is but one family."""
-    families = list(by_family(arms).values())
-    return families if len(families) > 1 else [[arm] for arm in arms]
-
-
-def panel_title(axes: Axes, arms: list[Arm], styles: dict[str, Look], size: Size) -> None:
-    """Name the arms of a panel, whose curves are drawn, above it."""
-    if len(arms) == 1:
-        look = styles[arms[0].name]
-        axes.set_title(look.label, color=look.color)
-        return
-    handles, labels = axes.get_legend_handles_labels()
-    lines = dict(zip(labels, handles, strict=True))
-    longest = max(len(styles[arm.name].setting) for arm in arms)
-    axes.legend(
-        [lines[styles[arm.name].label] for arm in arms],
-        [styles[arm.name].setting for arm in arms],
-        title=plain(arms[0].family.title),
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=max(min(2 if size is COLUMN else 3, 33 // longest), 1),
-        alignment="left",
-        borderaxespad=0.2,
-        borderpad=0,
-        columnspacing=0.8,
-        fontsize=6,
-        handlelength=1.4,
-        labelspacing=0.2,
-        title_fontsize=8,
-    )
 
 
 def title(figure: Figure, study: Study, task: Task) -> None:
@@ -265,7 +203,13 @@ def title(figure: Figure, study: Study, task: Task) -> None:
 
 
 def caption(
-    study: Study, task: Task, marks: str, diverged: str = "", *, intervals: bool = True
+    study: Study,
+    task: Task,
+    marks: str,
+    diverged: str = "",
+    *,
+    stage: Stage = Stage.tune,
+    intervals: bool = True,
 ) -> str:
     """Return what stands below a figure: marks, task, runs, seeds and interval.
 
@@ -274,9 +218,10 @@ def caption(
         task: The task that is shown.
         marks: What lines, dots, bars and bands are.
         diverged: How diverged runs are marked, told only if there are any.
+        stage: Whose runs are shown.
         intervals: Whether the figure has any.
     """
-    arms = study.arms_of(task)
+    arms = study.arms_of(task, stage)
     records = [record for arm in arms for record in arm.records]
     seeds = sorted({len(arm.records) for arm in arms})
     text = [marks]
@@ -284,10 +229,10 @@ def caption(
         text.append(diverged)
     text.append(
         f"{study.name} at {study.scale} scale ({task.environment}, {task.total_steps:,} steps): "
-        f"{len(records)} runs, {len(arms)} arms, {' or '.join(map(str, seeds))} "
-        f"{'seed' if seeds == [1] else 'seeds'} each."
+        f"{len(records)} runs of the stage {stage}, {len(arms)} arms, "
+        f"{' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'} each."
     )
-    if np.isnan(lowest_return(study, task)):
+    if np.isnan(lowest_return(study, task, stage=stage)):
         text.append("No episode ended in any run.")
     if intervals:
         interval = (

@@ -1,7 +1,7 @@
-"""What depends on the setting that the study's subject tunes: scores, areas under curves, falls.
+"""What depends on the setting that a family tunes: scores, areas under curves, falls.
 
-The other arms stand beside it: the baseline's family, at one or several values, and any others by
-name; the baseline is a band as well. A heat map shows the subject by two settings where both vary.
+These are tuning runs, by both measures. The baseline is a band as well. A heat map shows the
+subject by two settings where both vary.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from scripts.figures.colors import INK, by_family
 from scripts.figures.curves import CROSS
+from scripts.figures.panels import family_panels, label_measures, measured_arms
 from scripts.figures.plot import (
     COLUMN,
     GREY,
-    INK,
     Look,
     NothingToDrawError,
     Plot,
@@ -32,106 +33,113 @@ from scripts.figures.plot import (
 from scripts.scores import Arm, area_under_curve, arms_of
 from scripts.stability import instability, return_range
 from scripts.statistics import FloatArray, aggregate_iqm, interval_estimates
-from scripts.studies import Study, Task
+from scripts.studies import Stage, Study, Task
 
-SCORE = "Final score"
+SCORE = "Score"
 
 
 def score_against_setting(study: Study, task: Task) -> Plot:
-    """Return final scores against the subject's setting.
+    """Return scores against each family's setting.
 
     Raises:
-        NothingToDrawError: If the subject has no runs.
+        NothingToDrawError: Without tuning runs.
     """
-    return _against_setting(
-        study,
-        task,
-        "Final score, the mean return of the last 100 training episodes",
-        SCORE,
-        lambda arm: arm.scores,
-    )
+    heading = "Scores, the mean returns over the last tenth of the steps"
+    return _against_setting(study, task, heading, SCORE, lambda arms: [arm.scores for arm in arms])
 
 
 def area_against_setting(study: Study, task: Task) -> Plot:
-    """Return areas under the curve against the subject's setting.
+    """Return areas under the curve against each family's setting.
 
     Raises:
-        NothingToDrawError: If the subject has no runs.
+        NothingToDrawError: Without tuning runs.
     """
+    heading = "Areas under the learning curves, the mean returns over all steps"
     return _against_setting(
         study,
         task,
-        "Area under the learning curve, the mean return over all steps",
+        heading,
         "Area under curve",
-        lambda arm: area_under_curve(arm.curves),
+        lambda arms: [area_under_curve(arm.curves) for arm in arms],
     )
 
 
 def fall_against_setting(study: Study, task: Task) -> Plot:
-    """Return drawdowns against the subject's setting.
+    """Return drawdowns against each family's setting.
 
     Raises:
-        NothingToDrawError: If the subject has no runs.
+        NothingToDrawError: Without tuning runs.
     """
-    extent = return_range(arms_of(study, task))
-    return _against_setting(
-        study,
-        task,
+
+    def falls(arms: list[Arm]) -> list[FloatArray]:
+        extent = return_range(arms)
+        return [instability(arm, extent) for arm in arms]
+
+    heading = (
         "Stability: the largest fall of a smoothed curve from its running maximum, 1 of a run that "
-        "diverged or learned nothing",
-        "Largest fall, share of range",
-        lambda arm: instability(arm, extent),
+        "diverged or learned nothing"
     )
+    return _against_setting(study, task, heading, "Largest fall", falls)
 
 
 def _against_setting(
-    study: Study, task: Task, heading: str, label: str, values: Callable[[Arm], FloatArray]
+    study: Study,
+    task: Task,
+    heading: str,
+    label: str,
+    values: Callable[[list[Arm]], list[FloatArray]],
 ) -> Plot:
-    arms = arms_of(study, task)
-    groups = setting_groups(arms)
-    if not groups[0]:
-        raise NothingToDrawError("the study's subject at one value or more")
-    data = seed_data(arms, values)
-    others = [look.label for look in looks(groups[2]).values()]
-    # Inches for the names of the others, which stand upright.
-    room = max(0.05 * max(map(len, others)) - 0.5, 0.0) if others else 0.0
+    """Return a panel for each family and measure: values against the setting."""
+    by_measure = measured_arms(study, task, Stage.tune)
+    measures = list(by_measure)
+    arms = by_measure[measures[0]]
+    data = pd.concat(
+        [
+            seed_data(own, values(own)).assign(measure=measure)
+            for measure, own in by_measure.items()
+        ],
+        ignore_index=True,
+    )
+    groups = list(by_family(arms).values())
+    groups.sort(key=lambda group: not group[0].is_subject)
+    styles = looks(arms)
 
     def draw(size: Size) -> Figure:
-        stacked = bool(others) and size is COLUMN
-        height = 5.0 if stacked else 2.5 if size is COLUMN else 2.9
-        figure = Figure(figsize=(size.width, height + room))
-        draw_against_setting(figure, groups, data, label, stacked=stacked)
+        widths = [len(group) + 1.0 for group in groups]
+        figure, panels = family_panels(size, groups, measures, 1.15, widths=widths)
+        for group, row in zip(groups, panels, strict=True):
+            positions, ticks = positions_of(group), [f"{arm.value:g}" for arm in group]
+            upright = max(map(len, ticks)) > 3 or (size is COLUMN and len(ticks) > 4)
+            for axes, measure in zip(row, measures, strict=True):
+                own = data[data["measure"] == measure]
+                draw_seeds(axes, group, positions, own, styles)
+                band(axes, arms, own)
+                axes.set_xticks(positions, ticks, rotation=90 * upright)
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.grid(visible=False, axis="x")
+                axes.yaxis.set_major_formatter("{x:,g}")
+                if axes is row[-1] or size is COLUMN:
+                    axes.set_xlabel(plain(group[0].family.symbol))
+        label_measures(figure, panels, measures, size, label)
         title(figure, study, task)
         return figure
 
     marks = "Dots: seeds; large markers: their interquartile mean; bars: its interval"
     if baseline := next((arm for arm in arms if arm.is_baseline), None):
-        marks += f"; black line and grey band: {baseline.family.title}'s"
+        marks += f"; black line and grey band: {baseline.family.title}'s at its default"
     text = caption(study, task, f"{marks}.", "Crosses: diverged runs.")
     return Plot(heading, text, data, draw)
 
 
-def setting_groups(arms: list[Arm]) -> tuple[list[Arm], list[Arm], list[Arm]]:
-    """Return the subject's arms, those of the baseline's family, and the others."""
-    family = next((arm.family for arm in arms if arm.is_baseline), None)
-    rivals = [arm for arm in arms if not arm.is_subject]
-    return (
-        [arm for arm in arms if arm.is_subject],
-        [arm for arm in rivals if arm.family == family],
-        [arm for arm in rivals if arm.family != family],
-    )
-
-
-def seed_data(arms: list[Arm], values: Callable[[Arm], FloatArray]) -> pd.DataFrame:
+def seed_data(arms: list[Arm], values: list[FloatArray]) -> pd.DataFrame:
     """Return a row for each seed, and one without a seed for each arm's interquartile mean.
 
     Args:
         arms: The arms.
-        values: A number for each seed of an arm.
+        values: A number for each seed of each arm.
     """
     rows: list[dict[str, object]] = []
-    for arm in arms:
-        sample = values(arm)
+    for arm, sample in zip(arms, values, strict=True):
         common: dict[str, object] = {
             "arm": arm.name,
             "family": arm.family.name,
@@ -155,72 +163,18 @@ def seed_data(arms: list[Arm], values: Callable[[Arm], FloatArray]) -> pd.DataFr
     return pd.DataFrame(rows).astype({"seed": "Int64", "diverged": "boolean"})
 
 
-def draw_against_setting(
-    figure: Figure,
-    groups: tuple[list[Arm], ...],
-    data: pd.DataFrame,
-    label: str,
-    *,
-    stacked: bool,
-) -> None:
-    """Fill a figure: the subject by its setting, then the baseline's family, then the others.
-
-    Args:
-        figure: Empty.
-        groups: As from `setting_groups`.
-        data: As from `seed_data`.
-        label: Of the values.
-        stacked: Whether the groups stand below each other, not side by side.
-    """
-    styles = looks(arm for group in groups for arm in group)
-    subject, baseline, others = groups
-    shown = [group for group in groups if group]
-    if stacked:
-        grid = figure.subplots(len(shown), 1, sharey=True, squeeze=False)[:, 0]
-    else:
-        widths = [len(group) + 0.6 for group in shown]
-        grid = figure.subplots(1, len(shown), sharey=True, squeeze=False, width_ratios=widths)[0]
-    for axes, group in zip(grid, shown, strict=True):
-        if group is subject or (group is baseline and len(group) > 1):
-            positions, logarithmic = positions_of(group)
-            ticks, xlabel = [f"{arm.value:g}" for arm in group], setting_name(group[0])
-            if group is subject and logarithmic:
-                xlabel += " (logarithmic)"
-        else:
-            positions = [float(index) for index in range(len(group))]
-            ticks, xlabel = [styles[arm.name].label for arm in group], ""
-        draw_seeds(axes, group, positions, data, styles)
-        axes.set_xticks(positions, ticks)
-        if group is others or (group is baseline and xlabel):
-            axes.tick_params(axis="x", labelrotation=90)
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel(xlabel)
-        axes.grid(visible=False, axis="x")
-        band(axes, [arm for arms in groups for arm in arms], data)
-    grid[0].yaxis.set_major_formatter("{x:,g}")
-    if stacked:
-        figure.supylabel(label)
-        return
-    grid[0].set_ylabel(label)
-    for axes in grid[1:]:
-        axes.tick_params(left=False)
-        axes.spines["left"].set_visible(False)
-
-
-def positions_of(arms: list[Arm]) -> tuple[list[float], bool]:
+def positions_of(arms: list[Arm]) -> list[float]:
     """Return where the arms of a family stand on an axis of their setting.
 
-    Returns:
-        Decades, if all values are positive and do not crowd there, or else the arms' numbers; and
-        whether they are decades.
+    In decades, if all values are positive and do not crowd there, or else by their numbers.
     """
     values = [arm.value for arm in arms]
     if values[0] > 0:
         positions = [float(np.log10(value)) for value in values]
         gaps = np.diff(positions)
         if not len(gaps) or gaps.min() > gaps.max() / 10:
-            return positions, True
-    return [float(index) for index in range(len(arms))], False
+            return positions
+    return [float(index) for index in range(len(arms))]
 
 
 def draw_seeds(
@@ -229,7 +183,7 @@ def draw_seeds(
     """Draw arms at positions: their seeds, interquartile means and intervals."""
     gap = min(np.diff(positions), default=1.0)
     centres = data[data["quantity"] != "seed"].set_index("arm")
-    if len(arms) > 1 and arms[0].is_subject:
+    if len(arms) > 1:
         axes.plot(
             positions,
             centres.loc[[arm.name for arm in arms], "value"],

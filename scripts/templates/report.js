@@ -51,5 +51,5 @@ const reveal = () => {
 addEventListener("hashchange", reveal);
 reveal();
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll('details[id^="claim-"]')) details.open = true;
+  for (const details of document.querySelectorAll('details[id^="claim-"], figcaption details')) details.open = true;
 });

@@ -37,6 +37,7 @@ def make_record(
     *,
     score: float | None = None,
     returns: Sequence[float | None] = (10.0, 50.0, 90.0, 100.0),
+    evaluated: Sequence[float] | None = None,
     stage: str = "tune",
     total_steps: int = 1000,
     protocol: str = "ppo_cleanrl",
@@ -55,6 +56,7 @@ def make_record(
         seed: The run's.
         score: Of both measures: the end of the curve, instead of that of ``returns``.
         returns: The curve of the training returns, and of the evaluations.
+        evaluated: Returns of the evaluations, evenly spaced, if they are not those of the curve.
         stage: ``tune`` or ``confirm``; a manifest calls the values of the latter chosen.
         total_steps: The task's.
         protocol: The task's.
@@ -70,8 +72,11 @@ def make_record(
     known = [value for value in returns if value is not None]
     cells = len(returns)
     steps = [total_steps * (cell + 1) / cells for cell in range(cells)]
-    evaluated = [
-        (int(at), [value]) for at, value in zip(steps, returns, strict=True) if value is not None
+    shown = returns if evaluated is None else evaluated
+    evaluations = [
+        (total_steps * point // len(shown), [value])
+        for point, value in enumerate(shown, start=1)
+        if value is not None
     ]
     configuration: dict[str, Any] = {
         "algorithm": {"learning_rate": 3e-4},
@@ -108,8 +113,8 @@ def make_record(
             "length_mean": [None if value is None else 100.0 for value in returns],
         },
         "evaluation": {
-            "step": [at for at, _ in evaluated],
-            "returns": [values for _, values in evaluated],
+            "step": [at for at, _ in evaluations],
+            "returns": [values for _, values in evaluations],
         },
         "final_score": known[-1] if known else None,
         "final_episodes": 100 if known else 0,
@@ -130,7 +135,11 @@ def make_record(
     if saturated is not None:
         tensor = {"update_rms": [1e-3] * len(saturated), "saturated_share": list(saturated)}
         steps = [total_steps * index // len(saturated) for index in range(len(saturated))]
-        record["diagnostics"] = {"step": steps, "tensors": {"net.weight": tensor}}
+        record["diagnostics"] = {
+            "step": steps,
+            "elements": {"net.weight": 1000},
+            "tensors": {"net.weight": tensor},
+        }
     return record
 
 
