@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.runs.writing import write_bytes
+from scripts.aggregates import aggregates
 from scripts.pages import cell
 from scripts.records import Git, RecordError
 from scripts.scores import (
@@ -249,9 +250,30 @@ def to_markdown(table: StudyTable) -> str:
         "|" + "".join(" --- |" if side == "left" else " ---: |" for side in table.justify),
         *(f"| {' | '.join(map(cell, cells))} |" for cells in table.texts),
         "",
+        *normalised(study),
         *(f"- {cell(note)}" for note in notes(study)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def normalised(study: Study) -> list[str]:
+    """Return the lines of a table of all main tasks together, once runs are confirmed."""
+    rows = [
+        (each.name, measure.name, str(len(each.arms)), *map(_text, numbers))
+        for measure in MEASURES
+        for each in aggregates(study, measure)
+        if (numbers := (each.iqm, each.optimality_gap, each.improvement))
+    ]
+    if not rows:
+        return []
+    return [
+        "Normalised scores of the confirm runs over all main tasks: 0 untrained, 1 the baseline.",
+        "",
+        "| Optimizer | Measure | Tasks | IQM | Optimality gap | P(improvement) |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        *(f"| {' | '.join(map(cell, row))} |" for row in rows),
+        "",
+    ]
 
 
 def quick_warning(study: Study) -> str:
