@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from hydra.utils import get_class, instantiate
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.distributions import Distribution
@@ -33,8 +30,7 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     """Return the algorithm of a run, with the run's optimizer, seeded.
 
     Raises:
-        AssertionError, TypeError, ValueError: if SB3 refuses the settings, or if nothing would ever
-            be updated.
+        AssertionError, TypeError, ValueError: if SB3 refuses the settings.
     """
     settings = instantiate(arguments(config.algorithm), _convert_="all")
     if settings.get("max_grad_norm", 0.0) is None:
@@ -53,10 +49,6 @@ def make(config: TrainConfig, environment: VecEnv) -> BaseAlgorithm:
     if (end := config.algorithm.get("learning_rate_end")) is not None:
         # Not as SB3's argument: CleanRL's PPO takes a number, from which it goes to 0 by itself.
         model.lr_schedule = LinearSchedule(config.algorithm["learning_rate"], end, 1.0)
-    if isinstance(model, OnPolicyAlgorithm):
-        check_rollout(config.total_steps, "n_steps", model.n_steps * model.n_envs)
-    elif isinstance(model, OffPolicyAlgorithm):
-        check_updates(config.total_steps, model)
     return model
 
 
@@ -69,38 +61,3 @@ def _policy_kwargs(
     result = policy_kwargs(optimizer, **known, **policy)
     result["optimizer_kwargs"] |= settings
     return result
-
-
-def check_rollout(total_steps: int, setting: str, rollout: int) -> None:
-    """Check that a run has a whole rollout, after which it would be updated first.
-
-    Raises:
-        ValueError: if it has not.
-    """
-    if total_steps < rollout:
-        raise ValueError(
-            f"total_steps = {total_steps}: should be at least one rollout of "
-            f"{setting} * n_envs = {rollout}"
-        )
-
-
-def check_updates(total_steps: int, model: OffPolicyAlgorithm) -> None:
-    """Check that a run updates each network of its model.
-
-    Raises:
-        ValueError: if it does not.
-    """
-    assert isinstance(model.train_freq, TrainFreq)
-    rollout = 1  # at least, of whole episodes
-    if model.train_freq.unit == TrainFrequencyUnit.STEP:
-        rollout = model.train_freq.frequency * model.n_envs
-    check_rollout(total_steps, "train_freq", rollout)
-    # SB3 goes on to the end of a rollout, and updates after each that ends beyond learning_starts.
-    rollouts = math.ceil(total_steps / rollout) - model.learning_starts // rollout
-    updates = rollouts * (rollout if model.gradient_steps < 0 else model.gradient_steps)
-    if updates < getattr(model, "policy_delay", 1):
-        names = ("learning_starts", "train_freq", "gradient_steps", "policy_delay")
-        shown = {name: vars(model)[name] for name in names if name in vars(model)}
-        shown["train_freq"] = model.train_freq.frequency
-        settings = ", ".join(f"algorithm.{name} = {value}" for name, value in shown.items())
-        raise ValueError(f"total_steps = {total_steps}: too few for an update with {settings}")

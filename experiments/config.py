@@ -102,8 +102,10 @@ def check_environment_id(environment_id: str) -> str:
     try:
         environment_spec(environment_id)
     except Exception as error:  # whatever a user's module raises
-        if not isinstance(error, (gym.error.Error, ImportError)):
+        if not isinstance(error, gym.error.Error):
             module = environment_id.rpartition(":")[0]
+            if isinstance(error, ImportError):
+                raise ValueError(f"{module} cannot be imported: {error}") from error
             raise ValueError(f"{module} raises {type(error).__name__}: {error}") from error
         near = difflib.get_close_matches(environment_id, gym.registry, n=3)
         hint = (

@@ -1,6 +1,8 @@
 """A user's mistakes: how they are told, and how a program ends with one."""
 
+import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import yaml
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.interrupts import EXIT_CODE, Interrupted, interruptible
@@ -24,18 +26,31 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
+def masked(text: str) -> str:
+    """Return what an environment or wandb says without keys: others may read where it is written.
+
+    A key is what a variable like ``WANDB_API_KEY`` holds, or any long word with digits.
+    """
+    for name, value in os.environ.items():
+        if re.search("KEY|TOKEN|SECRET|PASSWORD", name) and len(value) >= 8:
+            text = text.replace(value, "***")
+    return re.sub(r"\b(?=\w*\d)\w{32,}", "***", text)
+
+
 @contextmanager
 def exit_on_mistake() -> Iterator[None]:
     """Turn a user's mistake, ours to find or Hydra's, into one line and the exit code 2.
 
-    An interruption gives the exit code 130, and what the system refuses (a full disk, say) 1.
+    An interruption gives the exit code 130, and what the system refuses (a full disk, say) 1; if it
+    is that nobody reads on, as behind ``| head``, then without a word.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra raise rather than print
+    argparse.ArgumentParser.error = _refuse  # type: ignore[method-assign, assignment]
     for stream in (sys.stdout, sys.stderr):  # a path may hold what is not UTF-8
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with interruptible():
+        with interruptible(), _flushed_output():
             yield
     except Interrupted:
         _exit(EXIT_CODE, "interrupted")
@@ -45,16 +60,33 @@ def exit_on_mistake() -> Iterator[None]:
         if (culprit := _culprit(error)) is None:
             raise
         _exit(2, one_line(f"{culprit}: {error}"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        sys.exit(1)
     except OSError as error:
         _exit(1, one_line(error))
+
+
+@contextmanager
+def _flushed_output() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    raise ConfigurationError(one_line(f"{message}; --help lists what there is"))
 
 
 def mistake(error: Exception) -> str:
     """Return what Hydra says, and OmegaConf behind it, without internals and a hint wrong here."""
     texts = [str(error)]
-    if isinstance(error.__cause__, OmegaConfBaseException):
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         texts.append(str(error.__cause__))
     lines: list[str] = []
+    if isinstance(error, OverrideParseException) and error.override not in texts[0]:
+        lines.append(f"{error.override}:")
     for text in texts:
         said, _, key = text.partition("full_key:")
         for line in said.partition("Config search path:")[0].splitlines():

@@ -1,5 +1,6 @@
-"""What optimizers need that SB3 does not know of: Muon's two parts, and modes of their own."""
+"""What optimizers need that SB3 does not know of: Muon's two parts, modes, and no compiler."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -73,6 +74,21 @@ class Muon(Optimizer):
             part.param_groups, part.state = groups, self.state
             part.step()  # type: ignore[no-untyped-call]
         return loss
+
+
+def without_compiler(method: Any) -> Any:
+    """Return a method of an optimizer's without the wrappers that torch puts around it.
+
+    They import torch's compiler, which takes a second, only to keep it from the method.
+    """
+    modules = ("torch._compile", "torch.optim.optimizer")
+    return inspect.unwrap(
+        method, stop=lambda f: getattr(f, "__globals__", {}).get("__name__") not in modules
+    )
+
+
+for _name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
+    setattr(Optimizer, _name, without_compiler(getattr(Optimizer, _name)))
 
 
 def set_mode(optimizer: Optimizer, mode: str) -> None:

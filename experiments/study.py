@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 from rich.console import Console
 
@@ -25,7 +25,7 @@ from experiments.mistakes import exit_on_mistake
 from experiments.plan import Plan
 from experiments.runs.reading import read_yaml
 from experiments.study_config import CONFIRM, STAGES, TUNE, StudyConfig
-from experiments.validation import require_folder, typed
+from experiments.validation import plain, require_folder, typed
 
 
 @dataclass
@@ -161,8 +161,7 @@ def run_stage(config: StudyRunConfig, plan: Plan, launcher: Launcher, stage: str
 def main(composed: DictConfig) -> None:
     """Run what Hydra has composed; the exit code is 1 if a run has no record."""
     with exit_on_mistake():
-        container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        finished = run_study(typed("", StudyRunConfig, container))
+        finished = run_study(typed("", StudyRunConfig, plain(composed)))
     sys.exit(0 if finished else 1)
 
 
@@ -187,4 +186,8 @@ def accept_file(arguments: list[str]) -> list[str]:
 if __name__ == "__main__":
     with exit_on_mistake():
         sys.argv[1:] = accept_file(sys.argv[1:])
-        main()
+        study = any(argument.startswith("study=") for argument in sys.argv)
+        if {"-h", "--help"} & set(sys.argv) and not study:  # Hydra would only miss it
+            print(f"{__doc__}\nWith a study, --help lists all settings.")
+        else:
+            main()

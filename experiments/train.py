@@ -26,7 +26,7 @@ from experiments.config import TrainConfig
 from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
 from experiments.launch.sweep import score
-from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
+from experiments.mistakes import ConfigurationError, exit_on_mistake, masked, one_line
 from experiments.origin import begin
 from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError
@@ -161,7 +161,7 @@ def execute(run: Run, bar: bool = False, task: bool = False) -> str:
             run.report(left, run.status["step"])
         raise
     except BaseException as error:  # an environment may raise anything, or exit
-        reason = one_line(f"{type(error).__name__}: {error}").rstrip(": ")
+        reason = masked(one_line(f"{type(error).__name__}: {error}")).rstrip(": ")
         if run.record is None:
             with suppress(OSError):  # the disk may be full
                 run.fail(reason, traceback.format_exc())

@@ -44,8 +44,10 @@ from experiments.config import (
     refuse_bool,
 )
 from experiments.mistakes import ConfigurationError, one_line
-from experiments.optimizers import set_mode
+from experiments.optimizers import set_mode, without_compiler
 from experiments.origin import name_of
+from experiments.signatures import init_parameters
+from experiments.updates import require_updates
 
 
 def require_device(device: str) -> None:
@@ -135,11 +137,19 @@ def validate(composed: DictConfig) -> TrainConfig:
         ConfigurationError: for the first setting that is missing, unknown, of a wrong type or out
             of its range.
     """
+    return validate_settings(plain(composed))
+
+
+def plain(composed: DictConfig) -> Any:
+    """Return a composed configuration as plain mappings, lists and values.
+
+    Raises:
+        ConfigurationError: if a setting is missing.
+    """
     try:
-        container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        return OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise ConfigurationError(f"{error.full_key} is not set: it has no default") from error
-    return validate_settings(container)
 
 
 def validate_settings(settings: Any) -> TrainConfig:
@@ -150,7 +160,8 @@ def validate_settings(settings: Any) -> TrainConfig:
             hint = f": it is {setting}" if setting else ""
             raise ConfigurationError(f"algorithm.{argument} is not a setting{hint}")
     check_environment(config.environment)
-    check_target("algorithm", BaseAlgorithm, config.algorithm, HYPERPARAMETERS)
+    algorithm_class = check_target("algorithm", BaseAlgorithm, config.algorithm, HYPERPARAMETERS)
+    require_updates(config, algorithm_class)
     optimizer_class = check_target("optimizer", Optimizer, config.optimizer, {})
     if "lr" in config.optimizer:
         raise ConfigurationError(
@@ -256,7 +267,8 @@ def _goes_on(make: Callable[[list[torch.Tensor]], Optimizer]) -> bool:
         for _ in range(count):
             for parameter in parameters:
                 parameter.grad = parameter.detach() + 1
-            optimizer.step()
+            with torch.no_grad():
+                without_compiler(type(optimizer).step)(optimizer)
         set_mode(optimizer, "eval")
 
     parameters = [torch.ones(2, 3).requires_grad_(), torch.ones(3).requires_grad_()]
@@ -332,17 +344,17 @@ def check_arguments(
     Raises:
         ConfigurationError: for the first that is wrong.
     """
-    hints, others = _init_hints(cls, base)
+    parameters, others = init_parameters(cls, base)
     for key, value in arguments(settings).items():
         setting = f"{group}.{key}"
-        if (key not in hints and not others) or ranges.get(key) is Never:
-            near = difflib.get_close_matches(key, hints, n=1)
+        if (key not in parameters and not others) or ranges.get(key) is Never:
+            near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"; did you mean {group}.{near[0]}?" if near else ""
             raise ConfigurationError(
                 f"{setting} = {value!r}: {cls.__name__} has no such argument{hint}"
             )
         if not (isinstance(value, dict) and "_target_" in value):
-            annotation = ranges.get(key, hints.get(key, Any))
+            annotation = ranges.get(key, parameters[key].annotation if key in parameters else Any)
             if annotation in (int, float):
                 annotation = Annotated[annotation, BeforeValidator(refuse_bool)]
             checked = typed(setting, annotation, value)
@@ -367,37 +379,3 @@ def import_class(setting: str, base: type, path: Any) -> type[Any]:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise ConfigurationError(f"{setting} = {path!r}: should be a subclass of {base.__name__}")
     return cls
-
-
-def _init_hints(cls: type, base: type) -> tuple[dict[str, Any], bool]:
-    """Return annotations of a class's arguments, following ``**kwargs`` up to its bases.
-
-    Returns:
-        The annotations by name, and whether the class takes others too: then its ``**kwargs`` go
-        on to ``base``, or to nothing.
-    """
-    hints: dict[str, Any] = {}
-    others = False
-    for owner in cls.__mro__:
-        if owner is base:
-            break
-        if "__init__" not in vars(owner):
-            continue
-        own = _parameters(vars(owner)["__init__"])
-        for parameter in own:
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                known = parameter.annotation is not parameter.empty
-                hints.setdefault(parameter.name, parameter.annotation if known else Any)
-        others = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
-        if not others:
-            break
-    return hints, others
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return a function's parameters; without annotations where these name what is not there."""
-    try:
-        return [*inspect.signature(function, eval_str=True).parameters.values()]
-    except Exception:  # whatever the evaluation of an annotation raises
-        found = inspect.signature(function).parameters.values()
-        return [parameter.replace(annotation=Any) for parameter in found]

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from yaml import YAMLError
 
-from scripts.studies import Scale, Study, load_study, study_names
+from scripts.studies import MANIFEST, Scale, Study, load_study, study_names
 
 
 @dataclass
@@ -85,12 +85,15 @@ def load_studies(settings: StudySettings) -> list[Study]:
     """Return the studies that the settings name, by scale and by name.
 
     Raises:
-        SettingsError: If ``study=all`` finds no records.
+        SettingsError: If ``study=all`` finds no records, or a study is there at quick scale only.
         RecordError: If a study's records cannot be used.
     """
-    results = Path(settings.results)
-    if settings.study != "all":
-        return [load_study(results, settings.study, settings.scale or Scale.paper)]
+    results, name = Path(settings.results), settings.study
+    if name != "all":
+        there = [scale for scale in Scale if (scale.folder(results) / name / MANIFEST).exists()]
+        if settings.scale is None and there == [Scale.quick]:
+            raise SettingsError(f"study={name}: {results} has it at quick scale only: scale=quick")
+        return [load_study(results, name, settings.scale or Scale.paper)]
     scales = Scale if settings.scale is None else [settings.scale]
     studies = [
         load_study(results, name, scale) for scale in scales for name in study_names(results, scale)

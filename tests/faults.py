@@ -1,6 +1,7 @@
-"""A study under fire: workers and parents are killed, checkpoints cut short, a disk filled.
+"""A study under fire: processes are killed, checkpoints damaged, files fail, a disk is full.
 
     python tests/faults.py --kills 20
+    python tests/faults.py --kills 60 --damage 30 --errors 60 --seed 7
 
 Runs small studies of all three algorithms twice, once undisturbed, and compares every record bit
 for bit. Prints what happened; the exit code is 1 if anything was lost, doubled or different.
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from experiments.runs.records import sealed  # noqa: E402
+
 STUDIES = {
     "dqn": ["total_steps=9000", "algorithm.learning_starts=500"],
     "td3": ["total_steps=1200", "algorithm.learning_starts=500"],
@@ -36,9 +40,11 @@ def command(study: str, folder: Path) -> list[str]:
     ]
 
 
-def start(study: str, folder: Path) -> "subprocess.Popen[bytes]":
+def start(
+    study: str, folder: Path, output: Any = subprocess.DEVNULL, **variables: str
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        command(study, folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(study, folder), cwd=ROOT, env=os.environ | variables, stdout=output, stderr=output
     )
 
 
@@ -52,18 +58,44 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in folder.glob("results/*/records/*.json"):
         record = json.loads(path.read_text())
+        assert record == sealed(record), f"{path}: its digest is not that of its content"
         del record["timing"], record["provenance"], record["digest"]
         found[path.name] = record
     return found
 
 
-def cut_a_checkpoint(folder: Path, generator: random.Random) -> bool:
-    """Cut the newest checkpoint of a run that has two; whether there was one."""
-    folders = [path for path in folder.glob("runs/*/checkpoints") if len(list(path.iterdir())) == 2]
-    if not folders:
+def cut(path: Path, generator: random.Random) -> None:
+    os.truncate(path, generator.randrange(1, path.stat().st_size))
+
+
+def flip(path: Path, generator: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+
+
+def empty(path: Path, generator: random.Random) -> None:
+    os.truncate(path, 0)
+
+
+def replace_by_a_folder(path: Path, generator: random.Random) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = (cut, flip, empty, replace_by_a_folder)
+
+
+def damage(folder: Path, generator: random.Random) -> bool:
+    """Damage the newest checkpoint of a run, now and then both; whether there was one."""
+    paths = sorted(folder.glob("runs/*/checkpoints/step-*.pt"))
+    whole = [path for path in paths if path.is_file() and path.stat().st_size]
+    if not whole:
         return False
-    newest = max(generator.choice(sorted(folders)).glob("step-*.pt"))
-    os.truncate(newest, newest.stat().st_size // 2)
+    run = generator.choice(whole).parent
+    files = [path for path in whole if path.parent == run]
+    for path in files[-1 if generator.random() < 0.7 else -2 :]:
+        generator.choice(DAMAGES)(path, generator)
     return True
 
 
@@ -79,7 +111,7 @@ def wait_for_a_checkpoint(process: "subprocess.Popen[bytes]", folder: Path) -> N
 
 
 def disturb(
-    seconds: dict[str, float], folder: Path, kills: int, generator: random.Random
+    seconds: dict[str, float], folder: Path, kills: int, damages: int, generator: random.Random
 ) -> tuple[list[tuple[str, Path]], int]:
     """Kill until ``kills`` have hit; a study that has ended all the same is begun anew.
 
@@ -87,15 +119,16 @@ def disturb(
         seconds: how long each study lasts undisturbed.
         folder: of the studies' folders.
         kills: how many.
-        generator: decides what is killed, and when.
+        damages: in how many runs checkpoints are to be damaged, after kills.
+        generator: decides what is killed and damaged, and when.
 
     Returns:
-        Each study with its folder, and the checkpoints that were cut.
+        Each study with its folder, and in how many runs checkpoints were damaged.
     """
     current = {study: folder / f"{study}-0" for study in seconds}
     begun = list(current.items())
-    killed = cut = 0
-    while killed < kills:
+    killed = damaged = 0
+    while killed < kills or damaged < damages:
         study = generator.choice(sorted(seconds))
         process = start(study, current[study])
         if generator.random() < 0.5:
@@ -110,14 +143,44 @@ def disturb(
         victim = generator.choice([process.pid, *workers])
         os.kill(victim, signal.SIGKILL)
         killed += 1
+        print(".", end="", flush=True)
         if generator.random() < 0.5:  # the others live on, and the next study meets their locks
             for worker in workers:
                 if Path(f"/proc/{worker}").exists():
                     os.kill(worker, signal.SIGKILL)
         process.kill()
         process.wait()
-        cut += generator.random() < 0.3 and cut_a_checkpoint(current[study], generator)
-    return begun, cut
+        if damaged < damages:
+            damaged += damage(current[study], generator)
+    return begun, damaged
+
+
+def let_files_fail(study: str, folder: Path, errors: int, seed: int) -> list[str]:
+    """Go on with a study, begun anew when it has ended, until so many file operations have failed.
+
+    Returns:
+        What went wrong.
+    """
+    folder.mkdir()
+    log, output = folder / "failed.txt", folder / "output.txt"
+    log.touch()
+    wrong, begun = [], [folder / "0"]
+    support = ROOT / "tests/support/failing_files"
+    while (failed := log.stat().st_size) < errors:
+        variables = {"FAULTS_LOG": str(log), "FAULTS_SEED": str(seed + failed)}
+        variables |= {"FAULTS_BELOW": str(begun[-1]), "FAULTS_SHARE": "0.02"}
+        with output.open("wb") as file:
+            process = start(study, begun[-1], file, PYTHONPATH=str(support), **variables)
+        code, said = process.wait(), output.read_text()
+        if code not in (0, 1, 2) or "Traceback" in said:
+            wrong.append(f"{begun[-1]}, files failed: exit code {code}: {said[-2000:]}")
+        if code == 0:
+            begun.append(folder / str(len(begun)))
+    print(f"{study}: {failed} file operations failed in {len(begun)} studies", flush=True)
+    for path in begun:
+        start(study, path).wait()
+        wrong += compare(records(path), f"{study}-{path.name}, after files failed", only=study)
+    return wrong
 
 
 def fill_a_disk(disk: Path) -> list[str]:
@@ -171,6 +234,8 @@ def main() -> int:
     """Run the test; the exit code is 1 if something was lost, doubled or different."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--damage", type=int, default=5, help="in how many runs, checkpoints")
+    parser.add_argument("--errors", type=int, default=0, help="file operations that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
     options = parser.parse_args()
@@ -184,7 +249,8 @@ def main() -> int:
         UNDISTURBED.update(records(calm))
         print(f"undisturbed: {len(UNDISTURBED)} runs", flush=True)
 
-        begun, cut = disturb(seconds, stormy, options.kills, random.Random(options.seed))
+        generator = random.Random(options.seed)
+        begun, damaged = disturb(seconds, stormy, options.kills, options.damage, generator)
         wrong = []
         for study, folder in begun:
             start(study, folder).wait()
@@ -195,10 +261,13 @@ def main() -> int:
         ]
         outputs = "".join(path.read_text() for path in stormy.glob("*/runs/*/output.txt"))
         print(
-            f"disturbed: {options.kills} kills survived, {sum(resumed)} resumptions, {cut} "
-            f"checkpoints cut, {outputs.count('damaged')} rejected",
+            f"\ndisturbed: {options.kills} kills survived, {sum(resumed)} resumptions, checkpoints "
+            f"damaged in {damaged} runs, {outputs.count('passed over')} passed over",
             flush=True,
         )
+        for study in options.studies if options.errors else ():
+            share = options.errors // len(options.studies)
+            wrong += let_files_fail(study, Path(temporary, study), share, options.seed)
         if "dqn" in options.studies:
             wrong += fill_a_disk(Path(temporary, "disk"))
     expected = 3 * len(options.studies)

@@ -11,7 +11,9 @@ from alphagrad import AlphaGrad
 from alphagrad.sb3 import optimizers
 from experiments import algorithms
 from experiments.agents import fast
+from experiments.mistakes import ConfigurationError
 from experiments.training import Training
+from experiments.validation import validate_settings
 
 
 def test_the_names_in_the_runs_identities_stay() -> None:
@@ -100,11 +102,11 @@ def test_adam_is_fused_unless_the_configuration_says_otherwise(
     [
         (
             ["protocol=ppo_cleanrl", "total_steps=100"],
-            r"total_steps = 100: should be at least one rollout of n_steps \* n_envs = 2048",
+            r"total_steps = 100: should be at least one rollout of algorithm.n_steps \* .* = 2048",
         ),
         (
             ["protocol=dqn_cleanrl", "total_steps=20_000", "algorithm.train_freq=30_000"],
-            r"at least one rollout of train_freq \* n_envs = 30000",
+            r"at least one rollout of algorithm.train_freq \* environment.n_envs = 30000",
         ),
         (
             ["protocol=td3_cleanrl", "total_steps=25_000"],
@@ -123,6 +125,40 @@ def test_a_run_that_would_never_update_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make(*overrides, "optimizer=adam")
+
+
+# By what their classes have as defaults: SAC and DDPG begin after 100 steps.
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "n_envs", "least"),
+    [
+        ("SAC", {}, 1, 101),
+        ("DDPG", {"learning_starts": 10}, 1, 11),
+        ("TD3", {"learning_starts": 10, "train_freq": 2}, 1, 13),
+        ("TD3", {"learning_starts": 10, "train_freq": 2, "gradient_steps": -1}, 1, 11),
+        ("DQN", {}, 2, 97),
+        ("A2C", {}, 3, 15),
+        ("PPO", {"n_steps": 8}, 4, 32),
+    ],
+)
+def test_every_algorithm_is_refused_before_it_is_made_if_it_would_never_update(
+    algorithm: str, settings: dict[str, Any], n_envs: int, least: int
+) -> None:
+    def check(total_steps: int) -> None:
+        validate_settings(
+            {
+                "algorithm": {
+                    "_target_": f"stable_baselines3.{algorithm}",
+                    **{"name": "any", "policy": "MlpPolicy", **settings},
+                },
+                "environment": {"id": "CartPole-v1", "n_envs": n_envs},
+                "optimizer": {"_target_": "torch.optim.Adam", "name": "adam"},
+                "total_steps": total_steps,
+            }
+        )
+
+    check(least)
+    with pytest.raises(ConfigurationError, match=f"total_steps = {least - 1}: "):
+        check(least - 1)
 
 
 @pytest.mark.parametrize(

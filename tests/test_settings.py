@@ -1,11 +1,14 @@
 """The command line of the analysis."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from support.records import make_record, write_study
 
 from scripts import check_records, check_results, claims, report, tables
 from scripts.figures import __main__ as figures
+from scripts.settings import SettingsError, StudySettings, load_studies
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -31,3 +34,9 @@ def test_help_is_the_usage(
     assert out.startswith("usage: python -m scripts.")
     assert out.count("\n") == 1
     assert not err
+
+
+def test_a_study_that_is_there_at_quick_scale_only_is_told(tmp_path: Path) -> None:
+    write_study(tmp_path, "dqn", make_record(), scale="quick")
+    with pytest.raises(SettingsError, match="has it at quick scale only: scale=quick"):
+        load_studies(StudySettings(results=str(tmp_path), study="dqn"))

@@ -108,6 +108,7 @@ def test_a_record_of_something_else_is_refused(change: dict[str, Any], tmp_path:
         (["study=dqn", "task=Pendulum-v1"], "task = 'Pendulum-v1': should be one of CartPole-v1"),
         (["study=dqn", "study.seeds.tune=-1"], "study.seeds.tune"),
         (["study=dqn", 'overrides=["device=cuda:99"]'], "device = 'cuda:99': torch finds"),
+        (["study=td3", 'overrides=["total_steps=25_000"]'], "total_steps = 25000: too few for an "),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ near its time limit, saves a checkpoint and is requeued (experiments/runs/checkp
 
 import os
 import re
+import secrets
 import shlex
 import signal
 import subprocess
@@ -26,6 +27,8 @@ from experiments.runs.run import Run, RunBusyError
 from experiments.runs.writing import write_json
 from experiments.validation import require_folder
 
+FILE = "slurm.json"
+"""In a run's folder: the task as which it was submitted last."""
 INTERVAL = 10.0
 """Seconds from one look at the queue to the next; all tasks are seen in one look."""
 ENDED = {
@@ -44,10 +47,11 @@ class SlurmError(Exception):
 
 
 class State(NamedTuple):
-    """What Slurm says of a task: its state, and why it is pending."""
+    """What Slurm says of a task: its state, why it is pending, and our comment on its array."""
 
     name: str
     reason: str = ""
+    comment: str = ""
 
 
 FORGOTTEN = State("forgotten by Slurm")
@@ -77,9 +81,11 @@ def task_states() -> dict[str, State]:
     Raises:
         SlurmError: if Slurm does not answer.
     """
-    listed = slurm("squeue", "--me", "--array", "--states=all", "--noheader", "--format=%i|%T|%r")
-    lines = [line.split("|", 2) for line in listed.splitlines()]
-    return {task: State(name, reason) for task, name, reason in lines}
+    columns = "--format=%i|%T|%r|%k"
+    listed = slurm("squeue", "--me", "--array", "--states=all", "--noheader", columns)
+    rows = [line.split("|", 3) for line in listed.splitlines()]
+    # Of another job's comment that has several lines, only the first begins a row.
+    return {row[0]: State(*row[1:]) for row in rows if len(row) == 4}
 
 
 def requeue_task() -> None:
@@ -143,7 +149,9 @@ class Slurm:
             with submission_lock(Path(runs[0].config.runs)):
                 states = task_states()
                 queued = {task for task, state in states.items() if state.name not in ENDED}
-                tasks |= {task: run for run in runs if (task := submitted_task(run)) in queued}
+                tasks |= {
+                    task: run for run in runs if (task := submitted_task(run, states)) in queued
+                }
                 for run in tasks.values():
                     if run.status["status"] == "pending":  # as before, but now for this study
                         run.report("pending", run.status["step"])
@@ -168,13 +176,22 @@ class Slurm:
         arrays = [new[first : first + size] for first in range(0, len(new), size)]
         for array in arrays:
             at_once = max((workers or len(new)) // len(arrays), 1)
-            job = self.sbatch(array, at_once, "--parsable").strip().partition(";")[0]
+            submission = secrets.token_hex(8)
+            for index, run in enumerate(array):  # a kill may come before sbatch's answer is kept
+                write_json(run.folder / FILE, {"submission": submission, "index": index})
+            job = self.sbatch(array, at_once, "--parsable", submission).strip().partition(";")[0]
             for index, run in enumerate(array):
                 tasks[f"{job}_{index}"] = run
-                write_json(run.folder / "slurm.json", {"task": f"{job}_{index}"})
+                write_json(run.folder / FILE, {"task": f"{job}_{index}"})
 
-    def sbatch(self, runs: Sequence[Run], at_once: int, how: str) -> str:
+    def sbatch(self, runs: Sequence[Run], at_once: int, how: str, submission: str = "") -> str:
         """Submit runs as one array; return what sbatch prints.
+
+        Args:
+            runs: the runs.
+            at_once: how many are done at a time.
+            how: ``--parsable``, or ``--test-only``.
+            submission: what the array's comment ends in, by which its tasks are found again.
 
         Raises:
             SlurmError: if sbatch refuses them.
@@ -196,6 +213,7 @@ class Slurm:
         if self.gpus_per_node:
             options["gpus-per-node"] = self.gpus_per_node
         options |= {name.replace("_", "-"): v for name, v in self.additional_parameters.items()}
+        options["comment"] = f"{options.get('comment', '')} {submission}".strip()
         given = [f"--{name}" + ("" if v is None else f"={v}") for name, v in options.items()]
         return slurm("sbatch", how, *given, script=self.script(runs))
 
@@ -224,10 +242,24 @@ def submission_lock(runs: Path) -> FileLock:
     return FileLock(runs / ".slurm.lock")
 
 
-def submitted_task(run: Run) -> str | None:
-    """Return the task as which a run was submitted last."""
-    submitted = read_json(run.folder / "slurm.json") or {}
-    return submitted.get("task")
+def submitted_task(run: Run, states: Mapping[str, State]) -> str | None:
+    """Return the task as which a run was submitted last; None if it never was.
+
+    Args:
+        run: the run.
+        states: of the tasks that Slurm remembers. A study that was killed before it kept sbatch's
+            answer is known by the comment only.
+    """
+    submitted = read_json(run.folder / FILE) or {}
+    if "submission" not in submitted:
+        return submitted.get("task")
+    found = (
+        task
+        for task, state in states.items()
+        if state.comment.endswith(submitted["submission"])
+        and task.endswith(f"_{submitted['index']}")
+    )
+    return next(found, None)
 
 
 def max_array_size() -> int:

@@ -38,7 +38,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from alphagrad import kernel
 from experiments.config import LABELS, Count, TrainConfig, environment_spec
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.mistakes import ConfigurationError, masked, one_line
 from experiments.runs.checkpoints import CheckpointFolder
 from experiments.runs.reading import read_json, read_yaml
 from experiments.runs.writing import write_bytes, write_json, write_yaml
@@ -221,12 +221,13 @@ class Run:
 
     def fail(self, reason: str, traceback: str = "") -> None:
         """Leave a failure's reason and traceback; a failed run has no record."""
-        write_bytes(self.folder / "traceback.txt", traceback.encode(errors="backslashreplace"))
+        told = masked(traceback).encode(errors="backslashreplace")
+        write_bytes(self.folder / "traceback.txt", told)
         try:
             step = self.status.get("step", 0)
         except ConfigurationError:  # which a new status mends
             step = 0
-        self.report("failed", step, one_line(reason))
+        self.report("failed", step, masked(one_line(reason)))
 
     def settle(self) -> None:
         """Finish the end of a run that was killed between its record and its end.

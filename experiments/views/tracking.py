@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter
 
 from experiments.config import arguments
+from experiments.mistakes import masked, one_line
 from experiments.runs.run import Run
 from experiments.runs.writing import write_text
 
@@ -126,8 +126,7 @@ class Trackers(KVWriter):
 
 def warn(text: str) -> None:
     """Print one line on stderr, with whatever may be a key made unreadable."""
-    line = re.sub(r"\w{32,}", "***", " ".join(text.split()))
-    print(f"tracking: {line}", file=sys.stderr, flush=True)
+    print(f"tracking: {masked(one_line(text))}", file=sys.stderr, flush=True)
 
 
 def group(run: Run) -> str:
@@ -170,6 +169,9 @@ class Wandb:
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # takes half a second
+
+        # It looks for inputs of wandb's launch, whose import takes another half.
+        wandb.sdk.wandb_run.Run._detect_and_apply_job_inputs = nothing  # type: ignore[method-assign, assignment]
 
         self.id = wandb_id(run)
         self.folder = Path(run.config.runs) / "wandb"
@@ -246,6 +248,10 @@ class Wandb:
             summary = {name: record[name] for name in SCALARS}
             self.wandb_run.summary.update(summary | record["timing"] | record["optimizer"])
         self.wandb_run.finish(exit_code=0 if record else 1)
+
+
+def nothing(_: object) -> None:
+    """Do nothing."""
 
 
 def wandb_id(run: Run) -> str:

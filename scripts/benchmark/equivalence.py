@@ -83,7 +83,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[*range(10)])
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--paths", nargs="+", choices=PATHS, default=[*PATHS])
-    given = parser.parse_intermixed_args()
+    with exit_on_mistake():
+        given = parser.parse_intermixed_args()
     warnings.filterwarnings("ignore", message=".*(out of date|settotalmass).*")  # v4 models
     with exit_on_mistake(), initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
         settings = [f"protocol={given.protocol}", f"total_steps={given.steps}", *given.overrides]

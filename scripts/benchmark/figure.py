@@ -10,6 +10,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from experiments.mistakes import exit_on_mistake
 from scripts.figures.plot import STYLE
 
 FOLDER = Path(__file__).parents[2] / "results" / "benchmark"
@@ -35,5 +36,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
+    with exit_on_mistake():
+        ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()

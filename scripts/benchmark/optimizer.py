@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Muon, Optimizer
 
 from alphagrad import AlphaGrad, kernel
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.run import REPOSITORY, provenance
 from scripts.figures.plot import STYLE
 
@@ -223,5 +224,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
+    with exit_on_mistake():
+        ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()

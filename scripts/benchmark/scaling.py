@@ -17,6 +17,7 @@ import pandas as pd
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.run import REPOSITORY, provenance
 from experiments.runs.writing import write_text
 from experiments.study import StudyRunConfig
@@ -81,5 +82,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    ArgumentParser(description=__doc__).parse_args()  # there are none but --help
+    with exit_on_mistake():
+        ArgumentParser(description=__doc__).parse_args()  # there are none but --help
     main()

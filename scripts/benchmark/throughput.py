@@ -16,6 +16,7 @@ environment, optimizer and CPU; ratios are those of medians.
 """
 
 import os
+from argparse import ArgumentParser
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -209,9 +210,11 @@ def measure(config: TrainConfig) -> pd.DataFrame:
 
 def main() -> None:
     """Measure the protocol that the command line composes, and add it to the results."""
-    fixed = ["evaluation.points=0"]
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="+", help="protocol=<name>, and other settings")
     with exit_on_mistake(), initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"):
-        config = validate(compose("train", ["optimizer=adam", *fixed, *sys.argv[1:]]))
+        overrides = ["optimizer=adam", "evaluation.points=0", *parser.parse_args().overrides]
+        config = validate(compose("train", overrides))
     warnings.filterwarnings("ignore", message=".*(out of date|settotalmass).*")  # v4 models
     rows = measure(config)
     medians = rows.median()

@@ -9,6 +9,7 @@ own. The figures go to results/benchmark/tracking.csv.
 """
 
 import os
+from argparse import ArgumentParser
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 os.environ["WANDB_MODE"] = "offline"
@@ -49,13 +50,15 @@ def timed(seconds: dict[str, float], part: str, method: Callable[..., Any]) -> C
 
 def main() -> None:
     """Train one run and write where its CPU time went."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("overrides", nargs="*", help="total_steps=100_000, and other settings")
     with (
         tempfile.TemporaryDirectory() as folder,
         exit_on_mistake(),
         initialize_config_dir(str(REPOSITORY / "configs"), version_base="1.3"),
     ):
         overrides = ["protocol=ppo_cleanrl", "optimizer=alphagrad", "optimizer.alpha=10"]
-        overrides += ["tracking=both", f"runs={folder}", *sys.argv[1:]]
+        overrides += ["tracking=both", f"runs={folder}", *parser.parse_args().overrides]
         run = Run(validate(compose("train", overrides)), [])
         seconds: dict[str, float] = defaultdict(float)
         for part, name in (("start", "__enter__"), ("write", "write"), ("finish", "__exit__")):

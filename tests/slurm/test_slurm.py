@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,9 @@ SLOW = ["checkpoint.points=1", *SHORT]
 SLOW_TASK = "+study.tasks.CartPole-v1.environment='slow_environment:Slow-v0'"
 
 
-def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+def study(
+    folder: Path, overrides: list[str], *more: str, **variables: str
+) -> subprocess.Popen[str]:
     joined = json.dumps(overrides, separators=(",", ":"))
     arguments = ["study=dqn", "scale=quick", f"overrides={joined}", f"runs={folder}/runs"]
     arguments += [
@@ -34,15 +37,15 @@ def study(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[st
         "stage=tune",
         *more,
     ]
-    return start(folder, "study", *arguments)
+    return start(folder, "study", *arguments, **variables)
 
 
-def start(folder: Path, module: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, module: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
     variables = {"SLOW_UNTIL": str(folder / "fast"), "PYTHONPATH": str(Path(__file__).parent)}
     return subprocess.Popen(
         [sys.executable, "-u", "-m", f"experiments.{module}", *arguments],
         cwd=ROOT,
-        env=os.environ | variables,
+        env=os.environ | variables | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -62,7 +65,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
 def tasks(folder: Path) -> dict[str, Path]:
     """The run folder of each submitted task."""
     found = folder.glob("runs/*/slurm.json")
-    return {json.loads(path.read_text())["task"]: path.parent for path in found}
+    known = ((path, json.loads(path.read_text())) for path in found)
+    return {content["task"]: path.parent for path, content in known if "task" in content}
 
 
 def status(run: Path) -> tuple[str, int]:
@@ -145,6 +149,36 @@ def test_two_studies_together_submit_each_run_once_and_a_killed_one_goes_on(
     assert tasks(tmp_path) == submitted  # none was submitted twice
     wait_until(lambda: len(completed(slurm_folder, array)) == 8)
     assert set(completed(slurm_folder, array)) == {("COMPLETED", "n1"), ("COMPLETED", "n2")}
+
+
+def test_what_a_study_submitted_that_was_killed_at_once_is_found_again(tmp_path: Path) -> None:
+    """The first study dies between sbatch's answer and its keeping."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "sbatch").write_text(
+        f'#!/bin/bash\n{shutil.which("sbatch")} "$@" || exit\n'
+        'case "$*" in *--parsable*) kill -KILL $PPID ;; esac\n'
+    )
+    (programs / "sbatch").chmod(0o755)
+    before = arrays()
+    path = f"{programs}:{os.environ['PATH']}"
+    mine = "+launcher.additional_parameters.comment=mine"
+    killed = study(tmp_path, SHORT, "study.quick.seeds.tune=1", mine, PATH=path)
+    _, errors = killed.communicate()
+    assert (killed.returncode, errors) == (-signal.SIGKILL, "")
+    [array] = arrays() - before
+    assert tasks(tmp_path) == {}
+
+    process = study(tmp_path, SHORT, "study.quick.seeds.tune=1")
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert "3 of 3 runs done, 0 running, 0 failed" in output
+    assert arrays() - before == {array}
+
+
+def arrays() -> set[str]:
+    """The arrays that Slurm remembers."""
+    return set(slurm("squeue", "--me", "--states=all", "-h", "-o%F").split())
 
 
 def completed(slurm_folder: Path, array: str) -> list[tuple[str, str]]:
