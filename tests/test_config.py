@@ -233,7 +233,7 @@ def test_an_environment_of_another_module_is_imported(
     (tmp_path / "my_environments.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
     assert composed("environment.id=my_environments:Mine-v0").environment.id.endswith("Mine-v0")
-    with pytest.raises(ConfigurationError, match="not a registered Gymnasium environment"):
+    with pytest.raises(ConfigurationError, match="no_such_module cannot be imported"):
         composed("environment.id=no_such_module:Mine-v0")
 
 
