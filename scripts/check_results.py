@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from experiments.runs.records import FOLDER
 from scripts.figures.__main__ import CONVERGENCE
 from scripts.figures.plot import PAGES
+from scripts.pairs import PAGE
 from scripts.records import RecordError
 from scripts.report import ReportSettings, write_report
 from scripts.settings import SettingsError, parse
@@ -26,7 +27,11 @@ from scripts.studies import MANIFEST
 USAGE = "python -m scripts.check_results [results=<folder>]"
 SOURCES = (f"{FOLDER}/*.json", f"*/{MANIFEST}", f"{CONVERGENCE}/*.json", "FINDINGS.md")
 """What the rest is made from."""
-MADE = ("*.md", "*.html", "*.json", "*/table.*", "figures/*.png", "*/figures/**/*.png")
+MADE = (
+    *("*.md", "*.html", "*.json"),
+    *(f"*/{PAGE}", "*/table.*"),
+    *("figures/*.png", "*/figures/**/*.png"),
+)
 """What is made from them, and committed."""
 
 

@@ -18,6 +18,7 @@ A check names one of the rules of `scripts.checks`, whose classes say what else 
 import json
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from pathlib import Path
@@ -30,6 +31,7 @@ from yaml import YAMLError
 
 from experiments.runs.writing import write_bytes
 from scripts.checks import AnyRule
+from scripts.checks.base import Subject
 from scripts.evidence import ClaimError, Evidence, Parameters
 from scripts.pages import render
 from scripts.records import RecordError
@@ -207,6 +209,13 @@ def _mistake(error: ValidationError) -> str:
     value = first["input"]
     shown = f" = {value!r}" if isinstance(value, str | int | float) else ""
     return f"{'.'.join(map(str, field))}{shown}: {first['msg']}"
+
+
+def studies_of(statements: Iterable[Statement]) -> set[str]:
+    """Return the names of the studies that claims are about."""
+    rules = [rule for statement in statements for rule in statement.checks]
+    parts = [part for rule in rules for part in getattr(rule, "over", [rule])]
+    return {part.study for part in parts if isinstance(part, Subject)}
 
 
 def judge(name: str, path: Path, statement: Statement, evidence: Evidence) -> Claim:

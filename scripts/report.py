@@ -1,11 +1,15 @@
 """Write all that is made from the records, and the report that shows it.
 
     python -m scripts.report [results=<folder>] [claims=<folder>] [words=<file>]
+    python -m scripts.report study=<study> [results=<folder>]
 
 The tables and figures of every study come first, of both scales, and the verdicts. Then
 ``report.html``, one page that needs no network, and ``README.md``, the same for the repository's
 page, show those of paper scale. What a page says beside its numbers, its words, stands in YAML:
 ``configs/report.yaml``.
+
+A study that no claim is about gets a verdict for each pair of its families (`scripts.pairs`). With
+``study`` all this is done for one study alone, at paper scale, with a page of its own in its folder.
 """
 
 import re
@@ -23,20 +27,30 @@ from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict
 
 from experiments.runs.writing import write_bytes
-from scripts.claims import SOURCES, Claim, ClaimsSettings, number_text, write_claims
+from scripts.claims import (
+    SOURCES,
+    Claim,
+    ClaimsSettings,
+    load_statements,
+    number_text,
+    studies_of,
+    write_claims,
+)
 from scripts.convergence import load_convergence
+from scripts.evidence import Evidence
 from scripts.explorer import Explorer, explorer
 from scripts.figures import APART, LEARNING_CURVES, OVERVIEW
 from scripts.figures.__main__ import CONVERGENCE, FigureSettings, NotDrawn, draw_all
 from scripts.figures.convergence import convergence_table
 from scripts.figures.plot import ENDINGS, Drawn
 from scripts.pages import render
+from scripts.pairs import PAGE, Pair, judge_pairs, write_pairs
 from scripts.records import Record, RecordError
 from scripts.settings import SettingsError, StudySettings, load_studies, load_yaml, parse
 from scripts.studies import ArmRecords, Study, Task
 from scripts.tables import StudyTable, notes, summarize, write_table
 
-USAGE = "python -m scripts.report [results=<folder>] [claims=<folder>] [words=<file>]"
+USAGE = "python -m scripts.report [study=<name>|all] [results=<folder>] [claims=<folder>] [words=<file>]"
 WORDS = Path(__file__).parents[1] / "configs" / "report.yaml"
 
 
@@ -46,9 +60,11 @@ class ReportSettings(ClaimsSettings):
 
     Attributes:
         words: The file of `Words`.
+        study: A study's name, or ``all``.
     """
 
     words: str = str(WORDS)
+    study: str = "all"
 
 
 class Words(BaseModel):
@@ -63,8 +79,8 @@ class Words(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     title: str
-    lead: str
-    differences: list[str]
+    lead: str = ""
+    differences: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -91,15 +107,19 @@ class Section:
         table: Its table.
         notes: What stands below the table.
         tasks: What each task shows, in their order.
+        pairs: The verdict for each pair of families; none if claims are about the study.
     """
 
     study: Study
     table: StudyTable
     notes: list[str]
     tasks: list[TaskSection]
+    pairs: list[Pair]
 
 
-def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Section]:
+def sections(
+    tables: list[StudyTable], drawn: list[Drawn | NotDrawn], pairs: dict[str, list[Pair]]
+) -> list[Section]:
     """Return the studies in the report's order: those of the overview first, then by name."""
     found = []
     for table in sorted(tables, key=_order):
@@ -115,7 +135,7 @@ def sections(tables: list[StudyTable], drawn: list[Drawn | NotDrawn]) -> list[Se
                 if isinstance(figure, NotDrawn)
             ]
         every = notes(study) + list(dict.fromkeys(lacking))
-        found.append(Section(study, table, every, tasks))
+        found.append(Section(study, table, every, tasks, pairs.get(study.name, [])))
     return found
 
 
@@ -125,7 +145,11 @@ def _order(table: StudyTable) -> tuple[bool, int, str]:
 
 
 def context(
-    results: Path, tables: list[StudyTable], drawn: list[Drawn | NotDrawn], claims: list[Claim]
+    results: Path,
+    tables: list[StudyTable],
+    drawn: list[Drawn | NotDrawn],
+    claims: list[Claim],
+    pairs: dict[str, list[Pair]],
 ) -> dict[str, Any]:
     """Return what the templates show."""
     runs = unique_runs([table.study for table in tables])
@@ -138,9 +162,10 @@ def context(
         "claims": [
             (heading, [c for c in claims if c.source == source])
             for source, (heading, _) in SOURCES.items()
+            if any(claim.source == source for claim in claims)
         ],
         "overview": next((figure for figure in shown if figure.name == OVERVIEW), None),
-        "sections": sections(tables, drawn),
+        "sections": sections(tables, drawn, pairs),
         "explored": LEARNING_CURVES,
         "apart": APART,
         "convergence": convergence_table(convergence[-1]) if convergence else None,
@@ -292,38 +317,90 @@ def write_report(
     studies = load_studies(StudySettings(results=str(results)))
     found = write_claims(results, claims)
     drawn = draw_all(FigureSettings(results=str(results)), studies, endings)
+    claimed = studies_of(statement for _, statement in load_statements(claims).values())
+    own = [
+        study
+        for study in studies
+        if not study.quick and study.name not in claimed
+        if any(task.role == "main" and task.seeds.confirm for task in study.manifest.tasks)
+    ]
+    pairs = write_verdicts(results, own)
+    tables = write_tables(studies)
+    values = context(results, tables, drawn, found, pairs) | {"words": said, "alone": False}
+    page = partial(fill, results, values)
+    pages = {"report.html": share_styles(page("report.html.j2")), "README.md": page("report.md.j2")}
+    for name, content in pages.items():
+        write_bytes(results / name, content.encode())
+    return [results / name for name in pages]
+
+
+def write_study_report(results: Path, name: str, endings: Iterable[str] = ENDINGS) -> list[Path]:
+    """Write the table, figures and verdicts of a study, and its page; return the last two's paths.
+
+    Args:
+        results: The folder of the results.
+        name: The study's.
+        endings: As for `write_report`.
+
+    Raises:
+        RecordError: If records cannot be used.
+        SettingsError: If there is nothing to draw.
+    """
+    settings = FigureSettings(study=name, results=str(results))
+    [study] = load_studies(settings)
+    drawn = draw_all(settings, [study], endings)
+    pairs = write_verdicts(results, [study])
+    values = context(study.folder, write_tables([study]), drawn, [], pairs)
+    values |= {"words": Words(title=study.title), "alone": True}
+    path = study.folder / "report.html"
+    content = share_styles(fill(study.folder, values, "report.html.j2"))
+    write_bytes(path, content.encode())
+    return [study.folder / PAGE, path]
+
+
+def write_tables(studies: list[Study]) -> list[StudyTable]:
+    """Write the studies' tables; return those of paper scale."""
     tables = [summarize(study) for study in studies]
     for table in tables:
         write_table(table)
-    paper_scale = [table for table in tables if not table.study.quick]
-    values = context(results, paper_scale, drawn, found) | {"words": said}
+    return [table for table in tables if not table.study.quick]
+
+
+def write_verdicts(results: Path, studies: list[Study]) -> dict[str, list[Pair]]:
+    """Write the pairs of studies at paper scale; return them by the study's name."""
+    evidence = Evidence(results)
+    pairs = {study.name: judge_pairs(evidence, study.name) for study in studies}
+    for study in studies:
+        write_pairs(study, pairs[study.name], number_text)
+    return pairs
+
+
+def fill(folder: Path, values: dict[str, Any], template: str) -> str:
+    """Return a page that is to lie in a folder."""
 
     def place(figure: Drawn) -> str:
-        return figure.path("").relative_to(results).as_posix()
+        return figure.path("").relative_to(folder).as_posix()
 
-    page = partial(
-        render,
-        values=values,
+    return render(
+        template,
+        values,
         code=code,
         place=place,
         svg=lambda figure: inline_svg(figure, place(figure)),
         number=number_text,
         deciding=deciding,
     )
-    pages = {
-        results / "report.html": share_styles(page("report.html.j2")),
-        results / "README.md": page("report.md.j2"),
-    }
-    for path, content in pages.items():
-        write_bytes(path, content.encode())
-    return list(pages)
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit code, 2 for a mistake told in one line."""
     try:
         settings = parse(ReportSettings, arguments, USAGE)
-        paths = write_report(Path(settings.results), Path(settings.claims), Path(settings.words))
+        results = Path(settings.results)
+        if settings.study == "all":
+            paths = write_report(results, Path(settings.claims), Path(settings.words))
+        else:
+            paths = write_study_report(results, settings.study)
     except (RecordError, SettingsError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
