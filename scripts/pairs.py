@@ -1,7 +1,7 @@
 """A verdict for each pair of a study's families, by the rules of the claims.
 
-Each family counts at the value that its tuning runs chose, on the confirm runs of all main tasks that
-plan both, and by both measures. The decisions are corrected for the number of pairs.
+Each family counts at the value that its tuning runs chose, on the confirm runs of all main tasks
+that plan both, and by both measures. The decisions are corrected for the number of pairs.
 """
 
 from collections.abc import Callable

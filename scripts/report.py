@@ -8,8 +8,8 @@ The tables and figures of every study come first, of both scales, and the verdic
 page, show those of paper scale. What a page says beside its numbers, its words, stands in YAML:
 ``configs/report.yaml``.
 
-A study that no claim is about gets a verdict for each pair of its families (`scripts.pairs`). With
-``study`` all this is done for one study alone, at paper scale, with a page of its own in its folder.
+A study with confirm runs that no claim is about gets a verdict for each pair of its families
+(`scripts.pairs`). With ``study`` this is done for one study alone, with a page in its own folder.
 """
 
 import re
@@ -50,7 +50,10 @@ from scripts.settings import SettingsError, StudySettings, load_studies, load_ya
 from scripts.studies import ArmRecords, Study, Task
 from scripts.tables import StudyTable, notes, summarize, write_table
 
-USAGE = "python -m scripts.report [study=<name>|all] [results=<folder>] [claims=<folder>] [words=<file>]"
+USAGE = (
+    "python -m scripts.report [study=<name>|all] [results=<folder>] [claims=<folder>] "
+    "[words=<file>]"
+)
 WORDS = Path(__file__).parents[1] / "configs" / "report.yaml"
 
 

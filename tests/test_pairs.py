@@ -8,7 +8,7 @@ import pytest
 from support.records import make_family, make_record, write_study
 
 from scripts.evidence import Evidence
-from scripts.pairs import Answer, Pair, judge_pairs
+from scripts.pairs import Answer, judge_pairs
 from scripts.report import main
 
 FAMILIES = {

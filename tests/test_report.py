@@ -263,7 +263,7 @@ def test_paths_are_the_same_but_shorter(path: str, short: str) -> None:
     ("arguments", "message"),
     [
         ([], "no study in"),
-        (["study=ppo"], "Key 'study' not in"),
+        (["study=ppo"], "ppo/study.json: No such file"),
         (["words=nowhere.yaml"], "nowhere.yaml: No such file or directory"),
         (["words=list.yaml"], "list.yaml: Input should be a valid dictionary"),
         (["words=half.yaml"], "half.yaml: lead: Field required"),
