@@ -8,8 +8,9 @@ import pytest
 from support.records import make_family, make_record, write_study
 
 from scripts.evidence import Evidence
+from scripts.figures.plot import PAGES
 from scripts.pairs import Answer, judge_pairs
-from scripts.report import main
+from scripts.report import WORDS, write_report, write_study_report
 
 FAMILIES = {
     "bicycle": make_family("Bicycle <old>", "algorithm.learning_rate", "lr", 0.1),
@@ -140,14 +141,12 @@ def test_families_that_no_task_has_both_are_no_pair(tmp_path: Path) -> None:
     assert judge_pairs(Evidence(tmp_path), "trip") == []
 
 
-def test_a_study_of_ones_own_has_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_trip(tmp_path, {"bicycle": 100, "canoe": 150, "ski": 100}, environments=("Road-v0",))
-    assert main(["study=trip", f"results={tmp_path}"]) == 0
-    folder = tmp_path / "trip"
-    assert capsys.readouterr().out.split() == [
-        str(folder / "VERDICTS.md"),
-        str(folder / "report.html"),
-    ]
+def test_a_study_of_ones_own_has_a_page(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_trip(results, {"bicycle": 100, "canoe": 150, "ski": 100}, environments=("Road-v0",))
+    folder = results / "trip"
+    paths = write_study_report(results, "trip", PAGES)
+    assert paths == [folder / "VERDICTS.md", folder / "report.html"]
     text = (folder / "VERDICTS.md").read_text()
     assert "| Canoe \\| red beside Bicycle &lt;old> | **better** | 1 [0." in text
     assert "| Ski beside Bicycle &lt;old> | **as good within the margin** | 0." in text
@@ -156,4 +155,19 @@ def test_a_study_of_ones_own_has_a_page(tmp_path: Path, capsys: pytest.CaptureFi
     page = (folder / "report.html").read_text()
     assert 'Canoe | red beside Bicycle &lt;old&gt;: <b class="verdict better">better</b>' in page
     assert "README.md" not in page
-    assert not (tmp_path / "report.html").exists()
+    assert not (results / "report.html").exists()
+
+
+@pytest.mark.parametrize("study", ["trip", "journey"])
+def test_the_report_has_pairs_of_studies_without_claims(tmp_path: Path, study: str) -> None:
+    results = tmp_path / "results"
+    write_trip(results, {"bicycle": 100, "canoe": 150}, seeds=8, environments=("Road-v0",))
+    check = f"{{rule: better, study: {study}}}"
+    claim = f"far: {{source: ours, text: How far, checks: [{check}]}}"
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "far.yaml").write_text(claim)
+    write_report(results, tmp_path / "claims", WORDS, PAGES)
+    own = study != "trip"
+    assert (results / "trip" / "VERDICTS.md").exists() == own
+    assert ("**better** |" in (results / "README.md").read_text()) == own
+    assert ('<b class="verdict better">' in (results / "report.html").read_text()) == own
