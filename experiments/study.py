@@ -7,12 +7,11 @@ python -m experiments.study study=my_study.yaml plan=true
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
-from pydantic import Field
 from rich.console import Console
 
 from experiments.config import STRICT, Count
@@ -49,13 +48,13 @@ class StudyRunConfig:
 
     __pydantic_config__ = STRICT
     study: StudyConfig = field(default_factory=StudyConfig)
-    stage: Annotated[str, Field(pattern="^(tune|confirm|all)$")] = "all"
+    stage: Literal["tune", "confirm", "all"] = "all"
     task: str | None = None
-    scale: Annotated[str, Field(pattern="^(paper|quick)$")] = "paper"
+    scale: Literal["paper", "quick"] = "paper"
     overrides: list[str] = field(default_factory=list)
     plan: bool = False
     fresh: bool = False
-    retry: Annotated[str, Field(pattern="^(none|failed)$")] = "none"
+    retry: Literal["none", "failed"] = "none"
     launcher: dict[str, Any] = field(default_factory=dict)
     workers: Count | None = None
     results: str = "results"

@@ -46,7 +46,14 @@ from scripts.figures.plot import ENDINGS, Drawn
 from scripts.pages import render
 from scripts.pairs import PAGE, Pair, judge_pairs, write_pairs
 from scripts.records import Record, RecordError
-from scripts.settings import SettingsError, StudySettings, load_studies, load_yaml, parse
+from scripts.settings import (
+    SettingsError,
+    StudySettings,
+    load_studies,
+    load_yaml,
+    parse,
+    study_name,
+)
 from scripts.studies import ArmRecords, Study, Task
 from scripts.tables import StudyTable, notes, summarize, write_table
 
@@ -63,11 +70,14 @@ class ReportSettings(ClaimsSettings):
 
     Attributes:
         words: The file of `Words`.
-        study: A study's name, or ``all``.
+        study: As in `StudySettings`.
     """
 
     words: str = str(WORDS)
     study: str = "all"
+
+    def __post_init__(self) -> None:
+        self.study = study_name(self.study)
 
 
 class Words(BaseModel):

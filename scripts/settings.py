@@ -13,6 +13,12 @@ from yaml import YAMLError
 from scripts.studies import MANIFEST, Scale, Study, load_study, study_names
 
 
+def study_name(given: str) -> str:
+    """Return a study's name as it is given, or that of the file in which a user has written it."""
+    path = Path(given)
+    return path.stem if path.suffix in (".yaml", ".yml") else given
+
+
 @dataclass
 class ResultsSettings:
     """Where the records are.
@@ -29,12 +35,15 @@ class StudySettings(ResultsSettings):
     """Which studies to work on.
 
     Attributes:
-        study: A study's name, or ``all``.
+        study: A study's name, the file in which a user has written it, or ``all``.
         scale: ``paper`` unless given; with ``study=all``, both.
     """
 
     study: str = "all"
     scale: Scale | None = None
+
+    def __post_init__(self) -> None:
+        self.study = study_name(self.study)
 
 
 class SettingsError(Exception):

@@ -39,8 +39,9 @@ class ReturnRange:
     best: float
 
     def share(self, returns: FloatArray) -> FloatArray:
-        """Return returns as shares of the range: 0 untrained, 1 best."""
-        return np.asarray((returns - self.untrained) / (self.best - self.untrained))
+        """Return returns as shares of the range: 0 untrained, 1 best; all 0 if it has no length."""
+        length = self.best - self.untrained
+        return (returns - self.untrained) / length if length else np.zeros_like(returns)
 
 
 def return_range(arms: Sequence[Arm]) -> ReturnRange:

@@ -8,7 +8,7 @@ from support.records import make_record, write_study
 
 from scripts import check_records, check_results, claims, report, tables
 from scripts.figures import __main__ as figures
-from scripts.settings import SettingsError, StudySettings, load_studies
+from scripts.settings import SettingsError, StudySettings, load_studies, study_name
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -40,3 +40,9 @@ def test_a_study_that_is_there_at_quick_scale_only_is_told(tmp_path: Path) -> No
     write_study(tmp_path, "dqn", make_record(), scale="quick")
     with pytest.raises(SettingsError, match="has it at quick scale only: scale=quick"):
         load_studies(StudySettings(results=str(tmp_path), study="dqn"))
+
+
+def test_a_file_stands_for_the_study_that_is_named_after_it() -> None:
+    assert [study_name(given) for given in ("mine/my_study.yaml", "a.yml", "dqn_v1.5", "all")] == [
+        *("my_study", "a", "dqn_v1.5", "all")
+    ]
