@@ -92,8 +92,8 @@ class Words(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     title: str
-    lead: str = ""
-    differences: list[str] = []
+    lead: str
+    differences: list[str]
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ def write_study_report(results: Path, name: str, endings: Iterable[str] = ENDING
     drawn = draw_all(settings, [study], endings)
     pairs = write_verdicts(results, [study])
     values = context(study.folder, write_tables([study]), drawn, [], pairs)
-    values |= {"words": Words(title=study.title), "alone": True}
+    values |= {"words": Words(title=study.title, lead="", differences=[]), "alone": True}
     path = study.folder / "report.html"
     content = share_styles(fill(study.folder, values, "report.html.j2"))
     write_bytes(path, content.encode())
