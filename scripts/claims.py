@@ -24,10 +24,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
-from yaml import YAMLError
 
 from experiments.runs.writing import write_bytes
 from scripts.checks import AnyRule
@@ -36,7 +33,7 @@ from scripts.evidence import ClaimError, Evidence, Parameters
 from scripts.pages import render
 from scripts.records import RecordError
 from scripts.scores import MEASURES
-from scripts.settings import ResultsSettings, SettingsError, parse
+from scripts.settings import ResultsSettings, SettingsError, parse, read_yaml
 from scripts.statistics import RESAMPLES
 from scripts.verdicts import (
     SIGNIFICANT,
@@ -156,19 +153,6 @@ class Claim:
         words = {Verdict.REPRODUCED: "yes", Verdict.NOT_REPRODUCED: "no"}
         return verdict if self.source == "paper" else words.get(verdict, verdict)
 
-    @property
-    def decisive(self) -> list[str]:
-        """A line for each check: the number that decides it, or what it lacks."""
-        lines = [
-            f"{check.numbers[0].name}: {number_text(check.numbers[0])}"
-            + f" ({check.measure})" * bool(check.measure)
-            + " (tuning runs, exploratory)" * check.exploratory
-            if check.numbers
-            else check.change
-            for check in self.checks
-        ]
-        return list(dict.fromkeys(lines))
-
 
 def load_statements(folder: Path) -> dict[str, tuple[Path, Statement]]:
     """Return the claims of all files in a folder by id, the paper's first, with their file.
@@ -191,11 +175,7 @@ def load_statements(folder: Path) -> dict[str, tuple[Path, Statement]]:
 
 def _read(path: Path) -> dict[str, Statement]:
     try:
-        return STATEMENTS.validate_python(OmegaConf.to_container(OmegaConf.load(path)))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+        return STATEMENTS.validate_python(read_yaml(path))
     except ValidationError as error:
         raise SettingsError(f"{path}: {_mistake(error)}") from error
 

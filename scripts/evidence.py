@@ -102,11 +102,6 @@ class TaskEvidence:
         """The study's title, with the task if it has several."""
         return self.task.title if len(self.study.tasks) > 1 else self.study.title
 
-    @property
-    def has_records(self) -> bool:
-        """Whether a run of the task has a record."""
-        return self.records is not None and self.task in self.records.tasks
-
     @cached_property
     def _arms(self) -> dict[tuple[Stage, str], list[Arm]]:
         return {}

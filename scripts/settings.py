@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -72,6 +72,20 @@ def parse(schema: type[Settings], arguments: list[str], usage: str) -> Settings:
 File = TypeVar("File", bound=BaseModel)
 
 
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, unchecked.
+
+    Raises:
+        SettingsError: If it cannot be read.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+
+
 def load_yaml(path: Path, schema: type[File]) -> File:
     """Return what a YAML file says.
 
@@ -79,11 +93,7 @@ def load_yaml(path: Path, schema: type[File]) -> File:
         SettingsError: If it cannot be read or has a mistake.
     """
     try:
-        return schema.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror or error}") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+        return schema.model_validate(read_yaml(path))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
