@@ -73,7 +73,8 @@ def test_the_papers_studies_tune_the_rivals_as_alphagrad(study: str, rate: float
         rates = [multiple for multiple, _ in families.pop("adam")]
         assert (len(rates), min(rates), max(rates)) == (6, 0.1, 10)
         assert 1 in rates
-        assert families == (few if study == "td3" else few | more)
+        first = name in ("CartPole-v1", "HalfCheetah-v4") and study != "td3"
+        assert families == (few | more if first else few)
     for arm in planned.arms:
         momentum = arm.config.optimizer.get("momentum", 0.9)
         assert momentum == (0 if arm.family == "alphagrad-stateless" else 0.9)
@@ -90,12 +91,12 @@ def test_hopper_has_five_rates_of_adam_with_td3() -> None:
 
 PLANNED = [  # study, task, environment, steps, seeds of both stages, tuning runs
     ("ppo", "HalfCheetah-v4", "HalfCheetah-v4", 1_000_000, 5, 15, 24 * 5 + 9 * 5),
-    ("ppo", "Hopper-v4", "Hopper-v4", 1_000_000, 3, 15, 24 * 3),
-    ("ppo", "Walker2d-v4", "Walker2d-v4", 1_000_000, 3, 15, 24 * 3),
+    ("ppo", "Hopper-v4", "Hopper-v4", 1_000_000, 3, 15, 17 * 3),
+    ("ppo", "Walker2d-v4", "Walker2d-v4", 1_000_000, 3, 15, 17 * 3),
     ("ppo", "HalfCheetah-v4-unclipped", "HalfCheetah-v4", 1_000_000, 0, 10, 0),
     ("dqn", "CartPole-v1", "CartPole-v1", 500_000, 7, 20, 22 * 7 + 7 * 3),
-    ("dqn", "Acrobot-v1", "Acrobot-v1", 500_000, 5, 20, 22 * 5),
-    ("dqn", "LunarLander-v3", "LunarLander-v3", 500_000, 5, 20, 22 * 5),
+    ("dqn", "Acrobot-v1", "Acrobot-v1", 500_000, 5, 20, 15 * 5),
+    ("dqn", "LunarLander-v3", "LunarLander-v3", 500_000, 5, 20, 15 * 5),
     ("dqn", "CartPole-v1-resets", "CartPole-v1", 500_000, 10, 20, 4 * 10),
     ("td3", "Hopper-v4", "Hopper-v4", 500_000, 3, 10, 4 * 3 + 7 * 5),
     ("td3", "HalfCheetah-v4", "HalfCheetah-v4", 200_000, 3, 15, 15 * 3),
