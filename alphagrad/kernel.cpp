@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -18,7 +17,7 @@
 namespace {
 
 constexpr int64_t PIECE = 1 << 16;  // elements, the share of work that a thread takes at a time
-constexpr int64_t ELEMENTS_PER_THREAD = 1 << 18;  // about what is done while two threads start
+constexpr int64_t ELEMENTS_PER_THREAD = 1 << 18;  // with fewer, another one costs more than it gives
 
 struct Piece {
   int64_t tensor, begin, size;
@@ -82,22 +81,21 @@ bool overlap(int64_t count, const int64_t* sizes, float* const* params, const fl
   return false;
 }
 
-template <typename Body>
-void for_each(const std::vector<Piece>& pieces, int64_t threads, Body body) {
-  std::atomic<size_t> next{0};
-  const auto work = [&] {
-    for (size_t index; (index = next++) < pieces.size();) body(index, pieces[index]);
-  };
-  std::vector<std::thread> helpers;
-  try {
-    while (static_cast<int64_t>(helpers.size()) + 1 < threads) helpers.emplace_back(work);
-  } catch (const std::system_error&) {  // no more threads to be had: those that run do all of it
-  }
-  work();
-  for (std::thread& helper : helpers) helper.join();
+// GOMP_parallel of the OpenMP library by which torch computes, whose threads are awake in a training
+// and would be in the way of others; null if it is not to be had.
+using Parallel = void(void (*function)(void*), void* argument, unsigned threads, unsigned flags);
+Parallel* parallel = nullptr;
+
+// Calls a function in so many threads or in fewer, of which this is one.
+template <typename Work>
+void in_threads(int64_t threads, Work work) {
+  if (threads <= 1 || parallel == nullptr) return work();
+  parallel([](void* argument) { (*static_cast<Work*>(argument))(); }, &work, threads, 0);
 }
 
 }  // namespace
+
+extern "C" void alphagrad_use_threads(Parallel* function) { parallel = function; }
 
 // `tensors` are the gradients of `count` parameters, these themselves and, with a momentum, its
 // buffers; `added` is what each buffer takes of the new direction, and null without a momentum.
@@ -125,23 +123,21 @@ extern "C" bool alphagrad_step_3(int64_t count, const int64_t* sizes, float* con
   if (threads > 1 && overlap(count, sizes, params, grads, buffers)) threads = 1;
 
   std::vector<double> sums(pieces.size());
-  for_each(pieces, threads, [&](size_t index, const Piece& piece) {
-    sums[index] = sum_of_squares(grads[piece.tensor] + piece.begin, piece.size);
-  });
-  std::vector<double> squared_norms(count);
-  for (size_t index = 0; index < pieces.size(); ++index)
-    squared_norms[pieces[index].tensor] += sums[index];
   std::vector<Scale> scales(count);
-  for (int64_t tensor = 0; tensor < count; ++tensor) {
-    const double own_alpha = sqrt_scaling ? alpha * std::sqrt(sizes[tensor]) : alpha;
-    scales[tensor] = scale(std::sqrt(squared_norms[tensor]), own_alpha, eps);
-  }
-
+  const auto set_scales = [&] {
+    std::vector<double> squared_norms(count);
+    for (size_t index = 0; index < pieces.size(); ++index)
+      squared_norms[pieces[index].tensor] += sums[index];
+    for (int64_t tensor = 0; tensor < count; ++tensor) {
+      const double own_alpha = sqrt_scaling ? alpha * std::sqrt(sizes[tensor]) : alpha;
+      scales[tensor] = scale(std::sqrt(squared_norms[tensor]), own_alpha, eps);
+    }
+  };
   const Settings settings{static_cast<float>(lr), static_cast<float>(momentum),
                           static_cast<float>(coupled_weight_decay), static_cast<float>(kept),
                           nesterov ? 1.0f : 0.0f,
                           nesterov ? static_cast<float>(momentum) : 1.0f};
-  for_each(pieces, threads, [&](size_t, const Piece& piece) {
+  const auto update_piece = [&](const Piece& piece) {
     const int64_t tensor = piece.tensor;
     float* param = params[tensor] + piece.begin;
     const float* grad = grads[tensor] + piece.begin;
@@ -157,6 +153,20 @@ extern "C" bool alphagrad_step_3(int64_t count, const int64_t* sizes, float* con
       update_with_momentum(param, grad, buffers[tensor] + piece.begin,
                            static_cast<float>(added[tensor]), piece.size, factor, settings);
     }
+  };
+
+  std::atomic<size_t> next_sum{0}, summed{0}, next_update{0};
+  std::atomic<bool> scaled{pieces.empty()};
+  in_threads(threads, [&] {
+    for (size_t index; (index = next_sum++) < pieces.size();) {
+      const Piece& piece = pieces[index];
+      sums[index] = sum_of_squares(grads[piece.tensor] + piece.begin, piece.size);
+      if (++summed < pieces.size()) continue;
+      set_scales();
+      scaled = true;
+    }
+    while (!scaled) std::this_thread::yield();
+    for (size_t index; (index = next_update++) < pieces.size();) update_piece(pieces[index]);
   });
   return true;
 }

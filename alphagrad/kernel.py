@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ctypes import CDLL, c_bool, c_double, c_int64, c_void_p
 from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -34,6 +35,8 @@ def load(path: Path) -> CDLL | None:
         return None
     step.argtypes = [c_int64, *3 * [c_void_p], *6 * [c_double], *2 * [c_bool], c_int64]
     step.restype = c_bool
+    with suppress(OSError, AttributeError):  # without torch's threads, it goes on in one
+        library.alphagrad_use_threads(CDLL(torch._C.__file__).GOMP_parallel)
     return library
 
 
