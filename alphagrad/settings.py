@@ -9,14 +9,14 @@ from torch import Tensor
 __all__ = ["checked"]
 
 ALPHA_SCALINGS = ("none", "sqrt")
-# Name, name in messages, smallest value, and the first that is too large.
+# Name, name in messages, smallest value, the first that is too large, and the range in words.
 NUMBERS = (
-    ("lr", "learning rate", 0, math.inf),
-    ("alpha", "alpha value", math.ulp(0), math.inf),
-    ("eps", "epsilon value", 0, math.inf),
-    ("momentum", "momentum value", 0, 1),
-    ("dampening", "dampening value", 0, math.nextafter(1, 2)),
-    ("weight_decay", "weight_decay value", 0, math.inf),
+    ("lr", "learning rate", 0, math.inf, ">= 0"),
+    ("alpha", "alpha value", math.ulp(0), math.inf, "> 0"),
+    ("eps", "epsilon value", 0, math.inf, ">= 0"),
+    ("momentum", "momentum value", 0, 1, "in [0, 1)"),
+    ("dampening", "dampening value", 0, math.nextafter(1, 2), "in [0, 1]"),
+    ("weight_decay", "weight_decay value", 0, math.inf, ">= 0"),
 )
 FLAGS = ("nesterov", "coupled_weight_decay", "maximize", "capturable", "differentiable")
 PATHS = ("foreach", "fused")
@@ -28,7 +28,7 @@ def checked(group: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a setting that is outside of its range, in torch's words.
     """
-    numbers = {name: _number(group[name], label, low, high) for name, label, low, high in NUMBERS}
+    numbers = {name: _number(group[name], *allowed) for name, *allowed in NUMBERS}
     if group["alpha_scaling"] not in ALPHA_SCALINGS:
         raise ValueError(
             f"Invalid alpha_scaling value: {group['alpha_scaling']}, not in {ALPHA_SCALINGS}"
@@ -46,12 +46,12 @@ def checked(group: dict[str, Any]) -> dict[str, Any]:
     return group | numbers
 
 
-def _number(value: Any, label: str, low: float, high: float) -> float | Tensor:
+def _number(value: Any, label: str, low: float, high: float, words: str) -> float | Tensor:
     number = value
     if isinstance(value, Tensor) and label == "learning rate":
         if value.numel() != 1:
             raise ValueError("Tensor lr must be 1-element")
         number = value.item()
     if not isinstance(number, Real) or isinstance(number, bool) or not low <= float(number) < high:
-        raise ValueError(f"Invalid {label}: {number}")
+        raise ValueError(f"Invalid {label}: {number}, must be finite and {words}")
     return value if isinstance(value, Tensor) else float(number)

@@ -1,6 +1,7 @@
 """A user's mistakes: how they are told, and how a program ends with one."""
 
 import argparse
+import difflib
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 import yaml
 from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.interrupts import EXIT_CODE, Interrupted, interruptible
@@ -52,8 +54,8 @@ def exit_on_mistake() -> Iterator[None]:
     try:
         with interruptible(), _flushed_output():
             yield
-    except Interrupted:
-        _exit(EXIT_CODE, "interrupted")
+    except Interrupted as interruption:
+        _exit(EXIT_CODE, "; ".join(["interrupted", *getattr(interruption, "__notes__", ())]))
     except (ConfigurationError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _exit(2, mistake(error))
     except ValueError as error:
@@ -82,8 +84,12 @@ def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 def mistake(error: Exception) -> str:
     """Return what Hydra says, and OmegaConf behind it, without internals and a hint wrong here."""
     texts = [str(error)]
-    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
-        texts.append(str(error.__cause__))
+    cause = error.__cause__ if isinstance(error, HydraException) else error
+    if isinstance(cause, OmegaConfBaseException):
+        group = cause.parent_node
+        if isinstance(group, DictConfig) and group and cause.key not in group:
+            return _unknown(group, cause.key)
+        texts.append(str(cause))
     lines: list[str] = []
     if isinstance(error, OverrideParseException) and error.override not in texts[0]:
         lines.append(f"{error.override}:")
@@ -96,6 +102,16 @@ def mistake(error: Exception) -> str:
         if setting and setting not in " ".join(lines):
             lines.insert(0, f"{setting}:")
     return one_line(" ".join(lines))
+
+
+def _unknown(group: DictConfig, key: object) -> str:
+    """Return that a setting is not in a group, and which are."""
+    known = [str(name) for name in group if name not in ("hydra", "_target_")]
+    name = group._get_full_key(None)
+    prefix = f"{name}." if name else ""
+    near = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
+    return one_line(f"{prefix}{key}: no such setting; {hint}")
 
 
 def _culprit(error: ValueError) -> str | None:

@@ -159,6 +159,8 @@ def execute(run: Run, bar: bool = False, task: bool = False) -> str:
         elif run.status.get("status") in ("running", "pending"):
             left = "pending" if isinstance(interruption, Preempted) else "interrupted"
             run.report(left, run.status["step"])
+            if run.config.checkpoint.points:
+                interruption.add_note("the same command goes on from the last checkpoint")
         raise
     except BaseException as error:  # an environment may raise anything, or exit
         reason = masked(one_line(f"{type(error).__name__}: {error}")).rstrip(": ")
@@ -178,7 +180,7 @@ def without_a_word(config: TrainConfig) -> str:
     norm = config.algorithm.get("max_grad_norm")
     clipped = "" if norm is None else f", gradients clipped to a norm of {norm:g}"
     optimizer = config.optimizer["name"]
-    return f"{algorithm} sets nothing for {optimizer} alone: its settings are as they are{clipped}"
+    return f"{algorithm} has no settings made for {optimizer}, and takes those given{clipped}"
 
 
 def summary(run: Run) -> str:

@@ -32,7 +32,9 @@ def composed(*overrides: str) -> TrainConfig:
     [
         ("optimizer.eps=-1", ["optimizer", "eps=-1", "Invalid epsilon value"]),
         ("optimizer.eps=small", ["optimizer.eps", "'small'", "valid number"]),
-        ("optimizer.epsilon=1", ["optimizer.epsilon", "not in struct"]),
+        ("optimizer.rho=1", ["optimizer.rho: no such setting; allowed: name, betas, eps"]),
+        ("optimizer.esp=1", ["optimizer.esp: no such setting; did you mean optimizer.eps?"]),
+        ("enviroment.id=x", ["enviroment: no such setting; did you mean environment?"]),
         ("+optimizer.epsilon=1", ["optimizer.epsilon", "Adam has no such argument"]),
         ("+optimizer.lr=1", ["optimizer.lr", "algorithm.learning_rate"]),
         ("optimizer._target_=no.Such", ["optimizer._target_", "no.Such"]),

@@ -83,7 +83,7 @@ def test_a_record_says_what_the_algorithm_sets_for_the_optimizer(
     [record] = records(tmp_path)
     said = record["configuration"]["optimizer_settings"]
     clipping = record["configuration"]["algorithm"]["max_grad_norm"]
-    line = "CleanRLPPO sets nothing for rmsprop alone: its settings are as they are, gradients clip"
+    line = "CleanRLPPO has no settings made for rmsprop, and takes those given, gradients clip"
     assert (line in output) == (word is None)
     assert (said is None, clipping) == ((True, 0.5) if word is None else (False, None))
     assert word is None or said.startswith(word)
@@ -306,7 +306,8 @@ def test_an_interrupted_run_says_so_and_goes_on_later(
 ) -> None:
     run = prepared(elsewhere, f"os.kill(os.getpid(), {int(number)})")
     code, output, errors = in_process(monkeypatch, capsys, "--folder", str(run.folder))
-    assert (code, output, errors) == (130, "", "interrupted\n")
+    going_on = "interrupted; the same command goes on from the last checkpoint\n"
+    assert (code, output, errors) == (130, "", going_on)
     assert run.status["status"] == "interrupted"
     code, output, _ = in_process(monkeypatch, capsys, "--folder", str(run.folder))
     assert (code, run.status["status"]) == (0, "completed")
