@@ -28,7 +28,7 @@ def checked(group: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a setting that is outside of its range, in torch's words.
     """
-    numbers = {name: _number(group[name], *allowed) for name, *allowed in NUMBERS}
+    numbers = {row[0]: _number(group[row[0]], *row[1:]) for row in NUMBERS}
     if group["alpha_scaling"] not in ALPHA_SCALINGS:
         raise ValueError(
             f"Invalid alpha_scaling value: {group['alpha_scaling']}, not in {ALPHA_SCALINGS}"
