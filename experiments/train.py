@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 
-from experiments.callbacks import Heartbeat
 from experiments.config import TrainConfig
 from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
@@ -32,6 +31,7 @@ from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError
 from experiments.training import Training
 from experiments.validation import require_device, require_folder, validate
+from experiments.views.heartbeat import Heartbeat
 from experiments.views.tracking import Trackers, drop_later_rows
 
 BUSY = os.EX_TEMPFAIL

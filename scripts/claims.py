@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.writing import write_bytes
 from scripts.checks import AnyRule
 from scripts.checks.base import Subject
@@ -316,4 +317,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with exit_on_mistake():
+        sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.stats import iqr
 
 from scripts.scores import Arm
 from scripts.statistics import FloatArray, aggregate_iqm
@@ -48,14 +47,6 @@ def return_range(arms: Sequence[Arm]) -> ReturnRange:
     """Return the range of all runs of a task."""
     curves = np.concatenate([runs.curves for runs in arms])
     return ReturnRange(float(np.median(curves[:, 0])), float(smoothed(curves).max()))
-
-
-def interquartile_range(scores: FloatArray, *, axis: int = 0) -> FloatArray:
-    """Return the spread across seeds: the distance of the quartiles, in units of return.
-
-    Has an interval by `interval_estimates`.
-    """
-    return np.asarray(iqr(scores, axis=axis))
 
 
 def smoothed(curves: FloatArray) -> FloatArray:

@@ -47,19 +47,9 @@ class Estimate:
     p_value: Callable[[float], FloatArray] | None = None
 
 
-def aggregate_mean(*strata: FloatArray, axis: int = 0) -> FloatArray:
-    """Mean over the samples of all strata."""
-    return np.asarray(np.mean(np.concatenate(strata, axis=axis), axis=axis))
-
-
 def mean_of_means(*strata: FloatArray, axis: int = 0) -> FloatArray:
     """Mean of the strata's means: every task counts the same."""
     return np.asarray(np.mean([stratum.mean(axis=axis) for stratum in strata], axis=0))
-
-
-def aggregate_median(*strata: FloatArray, axis: int = 0) -> FloatArray:
-    """Median of the tasks' means, a stratum each."""
-    return np.asarray(np.median([stratum.mean(axis=axis) for stratum in strata], axis=0))
 
 
 def aggregate_iqm(*strata: FloatArray, axis: int = 0) -> FloatArray:

@@ -20,6 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.writing import write_bytes
 from scripts.aggregates import aggregates
 from scripts.pages import cell
@@ -394,4 +395,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with exit_on_mistake():
+        sys.exit(main(sys.argv[1:]))

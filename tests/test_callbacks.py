@@ -22,10 +22,10 @@ from experiments.callbacks import (
     EnvironmentFaultError,
     EpisodeCurve,
     Evaluation,
-    Heartbeat,
 )
 from experiments.config import EnvironmentConfig
 from experiments.environments import make_vector
+from experiments.views.heartbeat import Heartbeat
 
 CARTPOLE = EnvironmentConfig(id="CartPole-v1")
 

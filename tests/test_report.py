@@ -17,7 +17,8 @@ from support.records import make_family, make_record, write_record, write_study
 
 from scripts.figures import APART, CONVERGENCE_FIGURES, TASK_FIGURES
 from scripts.figures.plot import PAGES
-from scripts.report import main, short_path, write_report
+from scripts.report import main, write_report
+from scripts.svg import short_path
 
 ENDINGS = (*PAGES, ".txt")
 """The other files of a figure are in tests/test_figures.py."""

@@ -3,12 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from support.estimates import ends
 from support.records import make_record, write_study
 
 from scripts.scores import arms_of
@@ -18,11 +16,10 @@ from scripts.stability import (
     decades,
     drawdown,
     instability,
-    interquartile_range,
     return_range,
     smoothed,
 )
-from scripts.statistics import FloatArray, interval_estimates
+from scripts.statistics import FloatArray
 from scripts.studies import load_study
 
 curves = arrays(
@@ -30,14 +27,6 @@ curves = arrays(
     st.tuples(st.integers(1, 4), st.integers(1, 60)),
     elements=st.integers(-1000, 1000),
 )
-
-
-def test_spread_is_scipys_interquartile_range_with_an_interval() -> None:
-    scores = np.array([1.0, 2, 3, 4, 100])
-    estimate = interval_estimates(interquartile_range, scores)
-    assert estimate.value == scipy.stats.iqr(scores) == 2
-    low, high = ends(estimate)
-    assert 0 <= low <= 2 <= high
 
 
 def test_smoothing_is_over_a_twentieth_of_the_run() -> None:

@@ -15,8 +15,6 @@ from scripts.statistics import (
     RESAMPLES,
     FloatArray,
     aggregate_iqm,
-    aggregate_mean,
-    aggregate_median,
     aggregate_optimality_gap,
     improvement,
     interval_estimates,
@@ -38,12 +36,10 @@ def test_iqm_cuts_a_quarter_at_each_end_rounded_down() -> None:
 
 def test_strata_are_pooled() -> None:
     assert aggregate_iqm(np.array([0.0, 10]), np.array([4.0, 6])) == 5
-    assert aggregate_mean(np.array([0.0, 10]), np.array([2.0])) == 4
 
 
-def test_median_is_that_of_the_tasks_means() -> None:
+def test_every_task_counts_the_same_in_the_mean_of_means() -> None:
     tasks = np.array([1.0, 9]), np.array([2.0]), np.array([7.0, 7])
-    assert aggregate_median(*tasks) == 5
     assert mean_of_means(*tasks) == (5 + 2 + 7) / 3
 
 
@@ -105,7 +101,7 @@ def test_the_p_value_is_that_of_the_interval() -> None:
         assert estimate.p_value(float(low)) == pytest.approx(0.05)
         if high < 1:
             assert estimate.p_value(float(high)) == pytest.approx(0.05)
-    bootstrapped = interval_estimates(aggregate_mean, rng.normal(0, 1, 20))
+    bootstrapped = interval_estimates(mean_of_means, rng.normal(0, 1, 20))
     assert bootstrapped.p_value is not None
     assert bootstrapped.p_value(float(ends(bootstrapped)[0])) == pytest.approx(0.05, abs=0.005)
 
@@ -129,7 +125,7 @@ def test_failed_runs_are_below_all_others_and_nan_passes_nowhere() -> None:
         for estimate in (improvement((missing, np.zeros(3))), improvement((np.zeros(3), missing))):
             assert np.isnan(estimate.value)
             assert estimate.low is None
-        assert interval_estimates(aggregate_mean, missing).low is None
+        assert interval_estimates(mean_of_means, missing).low is None
     assert improvement((np.zeros(2), np.zeros(5))).low is None
 
 
@@ -186,13 +182,13 @@ def test_intervals_are_ordered_inside_the_sample_and_repeatable(scores: FloatArr
 def test_interval_equals_the_exact_bootstrap_of_three_seeds() -> None:
     # All 27 equally likely resamples of {0, 1, 2}: their means' 1.5% and 98.5% quantiles are 0
     # and 2, since 1/27 = 3.7% of the mass lies at each end.
-    estimate = interval_estimates(aggregate_mean, np.array([0.0, 1, 2]))
+    estimate = interval_estimates(mean_of_means, np.array([0.0, 1, 2]))
     assert (estimate.value, *ends(estimate)) == (1, 0, 2)
 
 
 def test_interval_of_a_large_sample_is_the_normal_one() -> None:
     scores = np.random.default_rng(1).normal(50, 10, 400)
-    estimate = interval_estimates(aggregate_mean, scores)
+    estimate = interval_estimates(mean_of_means, scores)
     error = scipy.stats.norm.ppf((1 + PERCENTILE_LEVEL) / 2) * scores.std() / 20
     assert_allclose(ends(estimate), [scores.mean() - error, scores.mean() + error], atol=0.1)
 
@@ -200,7 +196,7 @@ def test_interval_of_a_large_sample_is_the_normal_one() -> None:
 def test_strata_are_resampled_apart() -> None:
     # Each stratum is constant, so no resample can differ; pooled resampling would.
     strata = np.zeros(4), np.full(4, 100.0)
-    estimate = interval_estimates(aggregate_mean, *strata)
+    estimate = interval_estimates(mean_of_means, *strata)
     assert_array_equal(ends(estimate), [50, 50])
 
 
@@ -215,7 +211,7 @@ def test_curves_have_pointwise_intervals() -> None:
 
 @pytest.mark.parametrize("strata", [([1.0, 2.0],), ([1.0, 2.0, 3.0], [1.0]), ([1.0, 2.0, NAN],)])
 def test_no_interval_where_none_can_be_given(strata: tuple[list[float], ...]) -> None:
-    estimate = interval_estimates(aggregate_mean, *map(np.array, strata))
+    estimate = interval_estimates(mean_of_means, *map(np.array, strata))
     assert estimate.low is None
     assert estimate.high is None
 
@@ -223,7 +219,7 @@ def test_no_interval_where_none_can_be_given(strata: tuple[list[float], ...]) ->
 def test_intervals_are_scipys_at_ten_thousand_resamples_or_more() -> None:
     assert RESAMPLES >= 10_000
     scores = np.arange(8.0) ** 2
-    ours = interval_estimates(aggregate_mean, scores, seed=5)
+    ours = interval_estimates(mean_of_means, scores, seed=5)
     theirs = scipy.stats.bootstrap(
         (scores,),
         np.mean,

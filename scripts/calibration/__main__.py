@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.writing import write_bytes
 from scripts.calibration.populations import (
     CRITICAL,
@@ -316,4 +317,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with exit_on_mistake():
+        sys.exit(main(sys.argv[1:]))

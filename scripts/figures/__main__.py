@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from experiments.mistakes import exit_on_mistake
 from scripts.convergence import load_convergence
 from scripts.figures import CONVERGENCE_FIGURES, FIGURES, OVERVIEW, TASK_FIGURES
 from scripts.figures.overview import overview
@@ -166,4 +167,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with exit_on_mistake():
+        sys.exit(main(sys.argv[1:]))
