@@ -1,5 +1,6 @@
 """Every setting of a study, its type and its range, checked before any time is spent."""
 
+import difflib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -166,11 +167,17 @@ def compared(config: StudyConfig) -> tuple[str, str]:
     """Return the names of the baseline and the subject.
 
     Raises:
-        ConfigurationError: if there is no such family, or the baseline has no default.
+        ConfigurationError: if there is no such family, one has no optimizer, or the baseline has
+            no default.
     """
     where = f"study {config.name}"
     if not config.families:
         raise ConfigurationError(f"{where}: families: should have at least one")
+    for name, family in config.families.items():
+        if family.optimizer == "???":  # a misspelt name makes a family of its own
+            near = difflib.get_close_matches(name, config.families.keys() - {name}, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"{where}: families.{name}.optimizer is not set{hint}")
     first, second, *_ = [*config.families, *config.families]
     baseline, subject = config.baseline or first, config.subject or second
     check_known(f"{where}: baseline", [baseline], config.families)

@@ -249,6 +249,9 @@ def try_optimizer(optimizer_class: type[Any], settings: dict[str, Any], checkpoi
         with torch.random.fork_rng(devices=[]):
             faithful = _goes_on(lambda parameters: optimizer_class(parameters, lr=1e-3, **settings))
     except Exception as error:  # whatever a user's class raises
+        for setting, value in settings.items():
+            if str(error).startswith(f"Invalid {setting} "):  # in torch's words
+                shown = f"optimizer.{setting} = {value}"
         raise ConfigurationError(one_line(f"{shown}: {error}")) from error
     if checkpoints and not faithful:
         raise ConfigurationError(
@@ -369,6 +372,8 @@ def import_class(setting: str, base: type, path: Any) -> type[Any]:
             ``base``.
     """
     module, _, name = str(path).rpartition(".")
+    if not module:
+        raise ConfigurationError(f"{setting} = {path!r}: should be a class with its module: a.B")
     try:
         cls = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a user's module raises

@@ -13,10 +13,22 @@ from yaml import YAMLError
 from scripts.studies import MANIFEST, Scale, Study, load_study, study_names
 
 
+class SettingsError(Exception):
+    """A command line that cannot be used; the message is one line."""
+
+
 def study_name(given: str) -> str:
-    """Return a study's name as it is given, or that of the file in which a user has written it."""
+    """Return a study's name as it is given, or that of the file in which a user has written it.
+
+    Raises:
+        SettingsError: If there is no such file.
+    """
     path = Path(given)
-    return path.stem if path.suffix in (".yaml", ".yml") else given
+    if path.suffix not in (".yaml", ".yml"):
+        return given
+    if not path.exists():
+        raise SettingsError(f"study={given}: there is no such file")
+    return path.stem
 
 
 @dataclass
@@ -44,10 +56,6 @@ class StudySettings(ResultsSettings):
 
     def __post_init__(self) -> None:
         self.study = study_name(self.study)
-
-
-class SettingsError(Exception):
-    """A command line that cannot be used; the message is one line."""
 
 
 Settings = TypeVar("Settings")

@@ -37,6 +37,11 @@ def composed(*overrides: str) -> TrainConfig:
         ("enviroment.id=x", ["enviroment: no such setting; did you mean environment?"]),
         ("+optimizer.epsilon=1", ["optimizer.epsilon", "Adam has no such argument"]),
         ("+optimizer.lr=1", ["optimizer.lr", "algorithm.learning_rate"]),
+        (
+            "optimizer=alphagrad optimizer.alpha=-1",
+            ["optimizer.alpha = -1.0: ", "must be finite and > 0"],
+        ),
+        ("optimizer._target_=Such", ["optimizer._target_ = 'Such'", "with its module"]),
         ("optimizer._target_=no.Such", ["optimizer._target_", "no.Such"]),
         ("optimizer=adm", ["optimizer/adm", "adam", "alphagrad"]),
         ("algorithm.gamma=1.5", ["algorithm.gamma", "1.5", "less than or equal to 1"]),

@@ -412,6 +412,7 @@ def test_saturation_counts_elements_and_not_tensors(tmp_path: Path) -> None:
     [
         (["name=learning_curve"], "name=learning_curve: should be all or one of overview"),
         (["study=nope"], "nope/study.json: No such file or directory"),
+        (["study=nope.yaml"], "study=nope.yaml: there is no such file"),
         (["study=convergence"], "study=convergence name=all: nothing to draw it from"),
         (["study=damaged"], "damaged/study.json: Invalid JSON"),
         ([], "damaged/study.json: Invalid JSON"),

@@ -38,7 +38,7 @@ def read(folder: Path, overrides: str) -> None:
         (b"", "tea.degrees=${warm} minutes=1", "tea.degrees: Interpolation key 'warm' not found"),
         (b"", "sugar=[1]", "sugar"),
         (b"", "sugar=[lumps=3]", "sugar=[lumps=3]: no viable alternative at input"),
-        (b"", "sugar.milk=1", "'sugar.milk'"),
+        (b"", "sugar.milk=1", "sugar.milk: no such setting; allowed: lumps"),
         (b"", "tea=green", "minutes"),
     ],
 )

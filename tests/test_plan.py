@@ -483,6 +483,10 @@ def test_a_record_without_a_curve_is_named(tmp_path: Path) -> None:
             {"tasks": {"CartPole-v1": {"protocol": "dqn_cleanrl", "families": ["lion"]}}},
             "families: 'lion' should be one of",
         ),
+        (
+            {"families": TWO_STAGES["families"] | {"adm": {"values": [1e-4]}}},
+            "families.adm.optimizer is not set; did you mean adam?",
+        ),
     ],
     ids=lambda value: json.dumps(value)[:50] if isinstance(value, dict) else "",
 )

@@ -44,6 +44,9 @@ def _parse(path: Path, parse: Callable[[bytes], Any], kind: type[Kind]) -> Kind:
         raise
     except OSError as error:
         raise ConfigurationError(one_line(f"{path}: cannot be read: {error.strerror}")) from error
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ConfigurationError(one_line(f"{path}: {where}{error.problem}")) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigurationError(one_line(f"{path}: damaged: {error}")) from error
     if not isinstance(content, kind):
