@@ -4,7 +4,6 @@ import argparse
 import difflib
 import os
 import re
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +14,11 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.interrupts import EXIT_CODE, Interrupted, interruptible
+from experiments.endings import leave, one_line, one_line_endings
 
 
 class ConfigurationError(ValueError):
     """A user's mistake: one line that names the setting or the file, and what is allowed."""
-
-
-def one_line(text: object) -> str:
-    """Return a text as one line that a terminal shows as it is, whatever an environment says."""
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
 def masked(text: str) -> str:
@@ -43,38 +36,24 @@ def masked(text: str) -> str:
 def exit_on_mistake() -> Iterator[None]:
     """Turn a user's mistake, ours to find or Hydra's, into one line and the exit code 2.
 
-    An interruption gives the exit code 130, and what the system refuses (a full disk, say) 1; if it
-    is that nobody reads on, as behind ``| head``, then without a word.
+    All else that ends a program from outside: `experiments.endings.one_line_endings`.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let Hydra raise rather than print
     argparse.ArgumentParser.error = _refuse  # type: ignore[method-assign, assignment]
-    for stream in (sys.stdout, sys.stderr):  # a path may hold what is not UTF-8
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        with interruptible(), _flushed_output():
+    with one_line_endings():
+        try:
             yield
-    except Interrupted as interruption:
-        _exit(EXIT_CODE, "; ".join(["interrupted", *getattr(interruption, "__notes__", ())]))
-    except (ConfigurationError, HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        _exit(2, mistake(error))
-    except ValueError as error:
-        if (culprit := _culprit(error)) is None:
-            raise
-        _exit(2, one_line(f"{culprit}: {error}"))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
-        sys.exit(1)
-    except OSError as error:
-        _exit(1, one_line(error))
-
-
-@contextmanager
-def _flushed_output() -> Iterator[None]:
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
+        except (
+            ConfigurationError,
+            HydraException,
+            OmegaConfBaseException,
+            yaml.YAMLError,
+        ) as error:
+            leave(2, mistake(error))
+        except ValueError as error:
+            if (culprit := _culprit(error)) is None:
+                raise
+            leave(2, one_line(f"{culprit}: {error}"))
 
 
 def _refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
@@ -125,8 +104,3 @@ def _culprit(error: ValueError) -> str | None:
             file, override = map(frame.f_locals.get, ("full_path", "override"))
             return file or getattr(override, "input_line", None)
     return None
-
-
-def _exit(code: int, line: str) -> NoReturn:
-    print(line, file=sys.stderr, flush=True)
-    sys.exit(code)

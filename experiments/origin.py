@@ -15,7 +15,8 @@ from stable_baselines3.common.save_util import load_from_zip_file
 
 from experiments import environments
 from experiments.config import TrainConfig
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError
 from experiments.runs import snapshot
 from experiments.runs.checkpoints import CheckpointFolder
 from experiments.runs.reading import read_json

@@ -22,10 +22,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger, make_output_format
 
 from experiments.config import TrainConfig
+from experiments.endings import one_line
 from experiments.interrupts import Interrupted, ignore_interruptions
 from experiments.launch import slurm
 from experiments.launch.sweep import score
-from experiments.mistakes import ConfigurationError, exit_on_mistake, masked, one_line
+from experiments.mistakes import ConfigurationError, exit_on_mistake, masked
 from experiments.origin import begin
 from experiments.runs.checkpoints import Checkpoint
 from experiments.runs.run import REPOSITORY, Run, RunBusyError

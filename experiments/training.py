@@ -22,7 +22,8 @@ from experiments.callbacks import (
     non_finite_parameter,
 )
 from experiments.config import TrainConfig
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError
 from experiments.optimizers import OptimizerModes
 from experiments.runs import snapshot
 from experiments.runs.plain_data import NoSnapshotError, decode, encode

@@ -43,7 +43,8 @@ from experiments.config import (
     arguments,
     refuse_bool,
 )
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError
 from experiments.optimizers import set_mode, without_compiler
 from experiments.origin import name_of
 from experiments.signatures import init_parameters

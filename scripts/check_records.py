@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from yaml import YAMLError
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from experiments.runs.records import FOLDER, digest, sealed
 from scripts.records import Record, RecordError, read_json
 from scripts.settings import ResultsSettings, SettingsError, parse
@@ -225,5 +225,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))

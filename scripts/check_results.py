@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from experiments.runs.records import FOLDER
 from scripts.figures.__main__ import CONVERGENCE
 from scripts.figures.plot import PAGES
@@ -103,5 +103,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))

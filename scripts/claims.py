@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from experiments.runs.writing import write_bytes
 from scripts.checks import AnyRule
 from scripts.checks.base import Subject
@@ -317,5 +317,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))

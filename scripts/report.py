@@ -23,7 +23,7 @@ from typing import Any
 from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from experiments.runs.writing import write_bytes
 from scripts.claims import (
     SOURCES,
@@ -364,5 +364,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))

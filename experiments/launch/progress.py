@@ -11,7 +11,8 @@ from typing import Protocol
 from rich.live import Live
 from rich.text import Text
 
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError
 from experiments.runs.run import Run
 from experiments.runs.status import RunStatus, run_status
 

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from experiments.config import Count, Index, Positive
+from experiments.endings import one_line
 from experiments.interrupts import Interrupted
 from experiments.launch.launchers import command
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.mistakes import ConfigurationError
 from experiments.runs.reading import read_json
 from experiments.runs.run import Run, RunBusyError
 from experiments.runs.writing import write_json

@@ -15,10 +15,11 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from experiments.endings import one_line
 from experiments.launch.launchers import make_launcher
 from experiments.launch.progress import Watch
 from experiments.measures import evaluation_return, training_return
-from experiments.mistakes import exit_on_mistake, one_line
+from experiments.mistakes import exit_on_mistake
 from experiments.runs.run import Run
 from experiments.validation import require_device, require_folder, validate
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from experiments.mistakes import ConfigurationError, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError
 
 Kind = TypeVar("Kind")
 

@@ -38,7 +38,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from alphagrad import kernel
 from experiments.config import LABELS, Count, TrainConfig, environment_spec
-from experiments.mistakes import ConfigurationError, masked, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError, masked
 from experiments.runs.checkpoints import CheckpointFolder
 from experiments.runs.reading import read_json, read_yaml
 from experiments.runs.writing import write_bytes, write_json, write_yaml

@@ -29,7 +29,8 @@ from typing import Any, Protocol
 from stable_baselines3.common.logger import KVWriter
 
 from experiments.config import arguments
-from experiments.mistakes import masked, one_line
+from experiments.endings import one_line
+from experiments.mistakes import masked
 from experiments.runs.run import Run
 from experiments.runs.writing import write_text
 

@@ -29,7 +29,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from experiments import environments
 from experiments.config import environment_spec
-from experiments.mistakes import ConfigurationError, exit_on_mistake, one_line
+from experiments.endings import one_line
+from experiments.mistakes import ConfigurationError, exit_on_mistake
 from experiments.runs.reading import read_json
 from experiments.runs.run import Run, read_config
 from experiments.training import MODEL, REFUSALS

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from experiments.runs.writing import write_bytes
 from scripts.calibration.populations import (
     CRITICAL,
@@ -317,5 +317,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))

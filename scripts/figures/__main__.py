@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.mistakes import exit_on_mistake
+from experiments.endings import one_line_endings
 from scripts.convergence import load_convergence
 from scripts.figures import CONVERGENCE_FIGURES, FIGURES, OVERVIEW, TASK_FIGURES
 from scripts.figures.overview import overview
@@ -167,5 +167,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    with exit_on_mistake():
+    with one_line_endings():
         sys.exit(main(sys.argv[1:]))
