@@ -42,7 +42,12 @@ def test_a_study_that_is_there_at_quick_scale_only_is_told(tmp_path: Path) -> No
         load_studies(StudySettings(results=str(tmp_path), study="dqn"))
 
 
-def test_a_file_stands_for_the_study_that_is_named_after_it() -> None:
-    assert [study_name(given) for given in ("mine/my_study.yaml", "a.yml", "dqn_v1.5", "all")] == [
+def test_a_file_stands_for_the_study_that_is_named_after_it(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("my_study.yaml", "a.yml")]
+    for file in files:
+        file.touch()
+    assert [study_name(given) for given in (*map(str, files), "dqn_v1.5", "all")] == [
         *("my_study", "a", "dqn_v1.5", "all")
     ]
+    with pytest.raises(SettingsError, match="no.yaml: there is no such file"):
+        study_name("no.yaml")

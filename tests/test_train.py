@@ -305,7 +305,9 @@ def test_an_interrupted_run_says_so_and_goes_on_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = prepared(elsewhere, f"os.kill(os.getpid(), {int(number)})")
+    earlier = signal.signal(number, signal.SIG_DFL)  # a shell's background ignores SIGINT
     code, output, errors = in_process(monkeypatch, capsys, "--folder", str(run.folder))
+    signal.signal(number, earlier)
     going_on = "interrupted; the same command goes on from the last checkpoint\n"
     assert (code, output, errors) == (130, "", going_on)
     assert run.status["status"] == "interrupted"
