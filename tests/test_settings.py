@@ -49,5 +49,5 @@ def test_a_file_stands_for_the_study_that_is_named_after_it(tmp_path: Path) -> N
     assert [study_name(given) for given in (*map(str, files), "dqn_v1.5", "all")] == [
         *("my_study", "a", "dqn_v1.5", "all")
     ]
-    with pytest.raises(SettingsError, match="no.yaml: there is no such file"):
+    with pytest.raises(SettingsError, match="no such file"):
         study_name("no.yaml")
